@@ -1,0 +1,30 @@
+/** Options both projects share: TypeScript through swc, as ES modules. */
+const shared = {
+  extensionsToTreatAsEsm: ['.ts'],
+  moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
+  transform: {
+    '^.+\\.ts$': [
+      '@swc/jest',
+      { jsc: { parser: { syntax: 'typescript' }, target: 'es2022' }, module: { type: 'es6' } },
+    ],
+  },
+  testPathIgnorePatterns: ['/node_modules/', '/dist/'],
+  modulePathIgnorePatterns: ['<rootDir>/dist/'],
+};
+
+export default {
+  projects: [
+    {
+      ...shared,
+      displayName: 'unit',
+      testMatch: ['<rootDir>/{cli,suites,vm,toolchain,addon,redis}/**/*.test.ts'],
+      setupFilesAfterEnv: ['<rootDir>/test/unit-setup.mjs'],
+    },
+    {
+      ...shared,
+      displayName: 'guest',
+      testMatch: ['<rootDir>/test/guest/**/*.test.ts'],
+      setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],
+    },
+  ],
+};

@@ -1,0 +1,45 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FastioError } from './errors.js';
+
+/** A signal that aborts with `reason` after `ms`; combine it with `AbortSignal.any()`. */
+export function deadline(ms: number, reason: FastioError): AbortSignal {
+  const controller = new AbortController();
+  setTimeout(() => {
+    controller.abort(reason);
+  }, ms).unref();
+  return controller.signal;
+}
+
+export type Probe = (signal: AbortSignal) => Promise<boolean>;
+export interface Poll {
+  readonly everyMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** Resolves once `probe` holds; rejects with the signal's own reason when it aborts first. */
+export async function until(probe: Probe, { everyMs, signal }: Poll): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted();
+    if (await probe(signal)) return;
+    await sleep(everyMs, undefined, { signal }).catch(() => {
+      signal.throwIfAborted();
+    });
+  }
+}
+
+/** Rejects with the signal's reason as soon as it aborts, else settles as `work` does. */
+export async function orAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  let stop = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => {
+      reject(signal.reason as Error);
+    };
+    signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
