@@ -1,0 +1,113 @@
+import { readFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { FastioError } from '../vm/errors.js';
+import { kernelHeaders } from '../vm/image/headers.js';
+import { cacheDir } from '../vm/paths.js';
+import type { Arch, KernelSeries } from '../vm/vm.js';
+import type { BuildOptions, Built, Recipe } from './build.js';
+import { build } from './build.js';
+import type { SourceTree } from './sources.js';
+
+/** Debian's name for the compilers of each target. */
+const triplets: Readonly<Record<Arch, string>> = { arm64: 'aarch64-linux-gnu', x86_64: 'x86_64-linux-gnu' };
+/** The kernel's name for each architecture. */
+const kernelArchs: Readonly<Record<Arch, string>> = { arm64: 'arm64', x86_64: 'x86' };
+/** Debian builds each kernel with the compiler of its release, and modules must use the same. */
+const compilers: Readonly<Record<KernelSeries, string>> = { '6.12': '14', '6.1': '12' };
+
+export interface ModuleSource {
+  /** The directory with the Kbuild file. */
+  readonly directory: string;
+  /** The module is `<name>.ko` in that directory. */
+  readonly name: string;
+  readonly arch: Arch;
+  readonly kernel: KernelSeries;
+  /** Further arguments for make: `W=1`, `C=2`. */
+  readonly makeArgs?: readonly string[];
+}
+
+export interface BuiltModule extends Built {
+  readonly path: string;
+  /** The kernel it was built for, as `uname -r` prints it. */
+  readonly kernelRelease: string;
+}
+
+/** Builds an out-of-tree module against the guest kernel's own headers. */
+export async function buildModule(module: ModuleSource, options: BuildOptions): Promise<BuiltModule> {
+  const headers = await kernelHeaders(module, options);
+  const inGuest = options.inGuest !== undefined;
+  const make = [
+    'make',
+    '-C',
+    headers.kdir,
+    'M=/src',
+    ...(inGuest ? [] : [`ARCH=${kernelArchs[module.arch]}`, `CROSS_COMPILE=${triplets[module.arch]}-`]),
+    `CC=${inGuest ? '' : `${triplets[module.arch]}-`}gcc-${compilers[module.kernel]}`,
+    // The guest's vmlinux carries no BTF a module could be split from; without this pahole is asked at the last step.
+    'CONFIG_DEBUG_INFO_BTF_MODULES=',
+    ...(module.makeArgs ?? []),
+    'modules',
+  ];
+  const recipe: Recipe = {
+    name: `${module.name}.ko`,
+    arch: module.arch,
+    sources: [{ directory: module.directory }],
+    commands: [make],
+    outputs: [`${module.name}.ko`],
+    binds: [{ host: headers.usrSrc, inside: '/usr/src' }],
+    // The directory is named by the hash of the headers' lock.
+    inputs: [relative(cacheDir(), headers.usrSrc)],
+  };
+  const built = await build(recipe, options);
+  return { ...built, path: join(built.directory, `${module.name}.ko`), kernelRelease: headers.kernelRelease };
+}
+
+export interface ProgramSource {
+  readonly name: string;
+  readonly arch: Arch;
+  readonly trees: readonly SourceTree[];
+  /** Directory below /src whose Makefile is run. */
+  readonly makeIn?: string;
+  readonly makeArgs?: readonly string[];
+  readonly outputs: readonly string[];
+}
+
+/** Builds user programs with make; the Makefile honours CC, CXX, AR, RANLIB and STRIP. */
+export async function buildC(program: ProgramSource, options: BuildOptions): Promise<Built> {
+  const prefix = options.inGuest === undefined ? `${triplets[program.arch]}-` : '';
+  const recipe: Recipe = {
+    name: program.name,
+    arch: program.arch,
+    sources: program.trees,
+    commands: [
+      [
+        'make',
+        '-j2',
+        ...(program.makeIn === undefined ? [] : ['-C', program.makeIn]),
+        `CC=${prefix}gcc-14`,
+        `CXX=${prefix}g++-14`,
+        `AR=${prefix}ar`,
+        `RANLIB=${prefix}ranlib`,
+        `STRIP=${prefix}strip`,
+        ...(program.makeArgs ?? []),
+      ],
+    ],
+    outputs: program.outputs,
+  };
+  return build(recipe, options);
+}
+
+/**
+ * Checks that a built module belongs to a running kernel, before insmod says only "Invalid module format".
+ * @throws FastioError INPUT_INVALID naming both versions.
+ */
+export async function checkVermagic(modulePath: string, kernelRelease: string): Promise<void> {
+  const content = await readFile(modulePath, 'latin1');
+  const vermagic = /\0?vermagic=([^\0]+)\0/.exec(content)?.[1];
+  if (vermagic?.startsWith(`${kernelRelease} `) === true) return;
+  throw new FastioError(
+    'INPUT_INVALID',
+    `${modulePath}: found vermagic "${vermagic ?? 'none'}", expected "${kernelRelease} …"`,
+    'Build the module for the kernel of the running guest.',
+  );
+}
