@@ -1,0 +1,171 @@
+import { createHash } from 'node:crypto';
+import { FastioError } from '../../vm/errors.js';
+import type { AccelChoice, Arch, KernelSeries } from '../../vm/vm.js';
+import type { LoadedSuite } from '../schema/load.js';
+import type { ClockName, ProfileName } from '../schema/suite.js';
+import type { Condition, PlannedPoint } from './points.js';
+import { conditionsOf, windowOf } from './points.js';
+import { seededRandom, shuffled } from './random.js';
+
+/** `aa`: the baseline a second time, as if it were another contender. */
+export type Replica = 'main' | 'aa';
+
+/** One server start. */
+export interface PlannedRun {
+  /** Fit for a file name: `echo.fastio.w3.c25.b64.b0.p1`. */
+  readonly id: string;
+  readonly point: PlannedPoint;
+  readonly replica: Replica;
+  readonly boot: number;
+  readonly process: number;
+  /** Bytes of padding in the server's environment: moves its stack, as another user's shell would. */
+  readonly environmentPadding: number;
+}
+
+/** The runs of one boot: a condition's points, interleaved. Shards take whole blocks. */
+export interface Block {
+  readonly id: string;
+  readonly suite: string;
+  readonly boot: number;
+  /** For what a boot varies: the virtual clock's start offset and seed. */
+  readonly seed: number;
+  readonly runs: readonly PlannedRun[];
+}
+
+export interface Plan {
+  readonly conditions: readonly Condition[];
+  /** Of this shard, in the order they are run. */
+  readonly blocks: readonly Block[];
+  /** Blocks of all shards together. */
+  readonly totalBlocks: number;
+  /** Equal for every shard of one run. */
+  readonly hash: string;
+  readonly estimateSeconds: number;
+}
+
+export interface PlanOptions {
+  readonly profile: ProfileName;
+  readonly clock: ClockName;
+  readonly accel: AccelChoice;
+  readonly arch: Arch;
+  readonly kernel: KernelSeries;
+  readonly seed: number;
+  readonly force: boolean;
+  /** 1-based, as users type `--shard 2/4`. */
+  readonly shard?: Shard;
+}
+
+export interface Shard {
+  readonly index: number;
+  readonly count: number;
+}
+
+/**
+ * Lays out all runs. The same suites and options give the same plan on every machine.
+ * @throws FastioError INPUT_INVALID for points that do not fit the guest; USAGE for a shard that does not exist.
+ */
+export function planRuns(suites: readonly LoadedSuite[], options: PlanOptions): Plan {
+  const { shard } = options;
+  if (shard !== undefined && !(shard.count >= 1 && shard.index >= 1 && shard.index <= shard.count)) {
+    throw new FastioError(
+      'USAGE',
+      `--shard: found ${shard.index}/${shard.count}, expected i/n with 1 ≤ i ≤ n`,
+      'Number the shards from 1.',
+    );
+  }
+  const conditions = suites.flatMap((suite) => conditionsOf(suite, options.profile, options.force));
+  const all = suites.flatMap((suite) => blocksOf(suite, conditions, options));
+  // Conditions change fastest: had one to stop early, each would have had as many boots as the others.
+  const order = [...new Set(all.map(({ boot }) => boot))].flatMap((boot) =>
+    shuffled(
+      all.filter((block) => block.boot === boot),
+      seededRandom(`${options.seed}/blocks/${boot}`),
+    ),
+  );
+  const blocks = order.filter((_, index) => shard === undefined || index % shard.count === shard.index - 1);
+  return {
+    conditions,
+    blocks,
+    totalBlocks: all.length,
+    hash: planHash(suites, order, options),
+    estimateSeconds: estimate(suites, blocks, options),
+  };
+}
+
+function blocksOf(
+  loaded: LoadedSuite,
+  conditions: readonly Condition[],
+  { profile, seed }: PlanOptions,
+): readonly Block[] {
+  const { boots, processes } = loaded.suite.profiles[profile];
+  return conditions
+    .filter(({ suite }) => suite === loaded.name)
+    .flatMap((condition) =>
+      Array.from({ length: boots }, (_, boot) => {
+        const id = `${loaded.name}/${condition.id}/b${boot}`;
+        const random = seededRandom(`${seed}/${id}`);
+        const contenders = condition.points.flatMap((point) =>
+          point.baseline
+            ? [
+                { point, replica: 'main' as const },
+                { point, replica: 'aa' as const },
+              ]
+            : [{ point, replica: 'main' as const }],
+        );
+        // Rounds, each in an order of its own: drift within a boot hits every contender alike.
+        const runs = Array.from({ length: processes }, (_, process) =>
+          shuffled(contenders, random).map(({ point, replica }) => ({
+            id: runId(point, replica, boot, process),
+            point,
+            replica,
+            boot,
+            process,
+            environmentPadding: Math.floor(random() * 4_096),
+          })),
+        ).flat();
+        return { id, suite: loaded.name, boot, seed: Math.floor(random() * 2 ** 31), runs };
+      }),
+    );
+}
+
+function runId(point: PlannedPoint, replica: Replica, boot: number, process: number): string {
+  const suffix = replica === 'aa' ? '.aa' : '';
+  return `${point.id.replaceAll('/', '.')}${suffix}.b${boot}.p${process}`;
+}
+
+function planHash(suites: readonly LoadedSuite[], order: readonly Block[], options: PlanOptions): string {
+  const { profile, clock, accel, arch, kernel, seed, force } = options;
+  const identity = {
+    options: { profile, clock, accel, arch, kernel, seed, force },
+    suites: suites.map(({ name, sha256 }) => [name, sha256]),
+    runs: order.map(({ id, seed: blockSeed, runs }) => [
+      id,
+      blockSeed,
+      runs.map((run) => [run.id, run.environmentPadding]),
+    ]),
+  };
+  return createHash('sha256').update(JSON.stringify(identity)).digest('hex');
+}
+
+/** Seconds of wall clock, by clock and accelerator; measured under emulation on two cores. */
+const cost = {
+  /** A fresh boot with programs and module in place. */
+  boot: { virtual: 25, tcg: 8, hardware: 4 },
+  /** Starting and stopping a server, scanning the kernel log. */
+  start: { virtual: 3, tcg: 2, hardware: 0.5 },
+  /** Seconds of wall clock per second of the guest's clock. */
+  pace: { virtual: 120, tcg: 1.2, hardware: 1 },
+} as const;
+
+function estimate(suites: readonly LoadedSuite[], blocks: readonly Block[], options: PlanOptions): number {
+  const { clock, accel, profile } = options;
+  const how = clock === 'virtual' ? 'virtual' : accel === 'kvm' || accel === 'hvf' ? 'hardware' : 'tcg';
+  return blocks.reduce((seconds, block) => {
+    const loaded = suites.find(({ name }) => name === block.suite);
+    if (loaded === undefined) return seconds;
+    const { windowMs, warmupMs } = windowOf(loaded, profile, clock);
+    const windows = loaded.suite.profiles[profile].windows;
+    const perRun = cost.start[how] + (windows * (windowMs + warmupMs) * cost.pace[how]) / 1000;
+    return seconds + cost.boot[how] + block.runs.length * perRun;
+  }, 0);
+}

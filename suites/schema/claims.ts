@@ -1,0 +1,91 @@
+import { z } from 'zod';
+import { Name, limits } from './suite.js';
+
+const Condition = {
+  server: Name,
+  connections: z.number().int().min(1).max(limits.connections),
+  messageBytes: z.number().int().min(1).max(limits.messageBytes),
+};
+
+const workers = z.number().int().min(1).max(limits.workers);
+
+const Comparable = z
+  .strictObject({
+    wall: z
+      .strictObject({
+        cpuModel: z
+          .string()
+          .optional()
+          .describe('Regular expression for the CPU model the figure can be judged on.'),
+      })
+      .optional(),
+    virtual: z.strictObject({ costProfile: z.string().optional() }).optional(),
+  })
+  .refine(({ wall, virtual }) => wall !== undefined || virtual !== undefined, {
+    message: 'found an empty map, expected wall, virtual or both',
+  })
+  .describe('Where the figure can be judged. Elsewhere the verdict is NOT COMPARABLE, never FAIL.');
+
+const Common = {
+  id: z.string().regex(/^[a-z0-9][a-z0-9.-]{0,63}$/),
+  title: z.string().min(10).max(200),
+  suite: Name.describe('Name of the suite that measures it, as in suites/NAME.yaml.'),
+  published: z.number().positive(),
+  tolerance: z
+    .number()
+    .min(0)
+    .max(0.9)
+    .describe('Fraction of the published value; fixed before anything was measured.'),
+  direction: z
+    .enum(['at-least', 'within'])
+    .describe(
+      'at-least: not below published × (1 − tolerance); within: not above published × (1 + …) either.',
+    ),
+  source: z.string().min(5).max(300),
+  note: z.string().max(500).optional(),
+  comparable: Comparable,
+};
+
+const metrics = [
+  'requestsPerSecond',
+  'ratioToBaseline',
+  'requestsPerSecondPerCpu',
+  'perCpuRatioToBaseline',
+] as const;
+
+/** A figure of one point. */
+const PointClaim = z.strictObject({
+  ...Common,
+  metric: z.enum(metrics),
+  point: z.strictObject({ ...Condition, workers }),
+});
+
+/** The slope of a straight line through the ratios to the baseline, per worker. */
+const SlopeClaim = z.strictObject({
+  ...Common,
+  metric: z.literal('slopePerWorker'),
+  points: z.strictObject({
+    ...Condition,
+    workers: z.array(workers).min(5).max(64).describe('At least 5, or a line says nothing.'),
+  }),
+  minR2: z.number().min(0).max(1).describe('Share of the variance the line must explain.'),
+});
+
+export const Claim = z.discriminatedUnion('metric', [PointClaim, SlopeClaim]);
+export type Claim = z.infer<typeof Claim>;
+
+export const ClaimsFile = z
+  .strictObject({ $schema: z.string().optional(), claims: z.array(Claim).min(1).max(500) })
+  .superRefine(({ claims }, context) => {
+    const seen = new Map<string, number>();
+    claims.forEach(({ id }, index) => {
+      const first = seen.get(id);
+      if (first !== undefined) {
+        const message = `found "${id}" again (it is claims[${first}]), expected an id of its own`;
+        context.addIssue({ code: 'custom', path: ['claims', index, 'id'], message });
+      }
+      seen.set(id, first ?? index);
+    });
+  });
+export type ClaimsFile = z.infer<typeof ClaimsFile>;
+export type ClaimMetric = Claim['metric'];
