@@ -1,4 +1,5 @@
 import type { Progress, Report } from '../vm/progress.js';
+import { planText, rowText, runText } from './render-run.js';
 
 /** Where progress goes. Results go to stdout; progress and errors to stderr, so that a pipe sees only results. */
 export interface Terminal {
@@ -81,6 +82,16 @@ export function renderer({ terminal, verbose, now }: RenderOptions): Report & { 
     warning: ({ message, remedy }) => {
       line(`${paint(terminal, '33', 'warning:')} ${message}`);
       if (remedy !== '') line(`         ${remedy}`);
+    },
+    plan: (event) => {
+      line(`${paint(terminal, '1', '==>')} ${planText(event)}`);
+    },
+    run: (event) => {
+      if (terminal.isTTY && event.phase === 'started') live(`    ${runText(event)}`);
+      else line(`    ${runText(event)}`);
+    },
+    row: (event) => {
+      line(`  ${rowText(event)}`);
     },
   };
   const report = (event: Progress): void => {

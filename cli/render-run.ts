@@ -1,0 +1,45 @@
+import type { Progress, ProgressFigure } from '../vm/progress.js';
+
+type Event<K extends Progress['kind']> = Extract<Progress, { kind: K }>;
+
+/** `6 points, 36 runs in 2 boots, about 4 min (seed 7)`. */
+export function planText({ points, runs, boots, seconds, seed }: Event<'plan'>): string {
+  return `${points} points, ${runs} runs in ${boots} boots, about ${durationText(seconds)} (seed ${seed})`;
+}
+
+/** One line of a measurement's progress: `[3/36] fastio x3: done, 3 min left`. */
+export function runText({ phase, index, total, point, remainingSeconds, message }: Event<'run'>): string {
+  const left = phase === 'started' ? '' : `, ${durationText(remainingSeconds)} left`;
+  return `[${index}/${total}] ${point}: ${phase}${left}${message === undefined ? '' : `: ${message}`}`;
+}
+
+/** One row of the table, as soon as its figures are known. */
+export function rowText(row: Event<'row'>): string {
+  const name = `${row.server}${row.workers > 0 ? `(${row.workers})` : ''}`;
+  const cells = [
+    name.padEnd(20),
+    `${row.connections} conn`.padStart(10),
+    `${row.messageBytes} B`.padStart(9),
+    `${figure(row.requestsPerSecond, 0)} req/s`.padStart(16),
+    `${figure(row.requestsPerSecondPerCpu, 0)} per CPU`.padStart(17),
+    `${figure(row.ratioToBaseline, 2)}x`.padStart(8),
+    row.publishedRatio === null ? '' : `published ${row.publishedRatio.toFixed(2)}x`,
+    row.note,
+  ];
+  return cells.join(' ').trimEnd();
+}
+
+function figure(value: ProgressFigure | null, digits: number): string {
+  if (value === null) return '-';
+  return value.median.toLocaleString('en-US', {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  });
+}
+
+/** `45 s`, `3 min`, `1 h 20 min`. */
+export function durationText(seconds: number): string {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
