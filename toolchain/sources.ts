@@ -24,7 +24,7 @@ const maxFiles = 20_000;
 
 /** What other tools leave beside sources; never input, so an unchanged tree stays unchanged. */
 const ignored =
-  /(^|\/)(node_modules|\.git|dist|build|results)(\/|$)|\.(o|ko|mod|mod\.c|cmd|a|so|d|test\.ts)$|~$/;
+  /(^|\/)(node_modules|\.git|dist|build|results|Module\.symvers|modules\.order)(\/|$)|\.(o|ko|mod|mod\.c|cmd|a|so|d|test\.ts)$|~$/;
 
 /** Lists a build's files in a fixed order. */
 export async function listSources(trees: readonly SourceTree[]): Promise<readonly SourceFile[]> {

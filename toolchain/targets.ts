@@ -1,6 +1,4 @@
-import { readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { FastioError } from '../vm/errors.js';
 import { kernelHeaders } from '../vm/image/headers.js';
 import { cacheDir } from '../vm/paths.js';
 import type { Arch, KernelSeries } from '../vm/vm.js';
@@ -95,19 +93,4 @@ export async function buildC(program: ProgramSource, options: BuildOptions): Pro
     outputs: program.outputs,
   };
   return build(recipe, options);
-}
-
-/**
- * Checks that a built module belongs to a running kernel, before insmod says only "Invalid module format".
- * @throws FastioError INPUT_INVALID naming both versions.
- */
-export async function checkVermagic(modulePath: string, kernelRelease: string): Promise<void> {
-  const content = await readFile(modulePath, 'latin1');
-  const vermagic = /\0?vermagic=([^\0]+)\0/.exec(content)?.[1];
-  if (vermagic?.startsWith(`${kernelRelease} `) === true) return;
-  throw new FastioError(
-    'INPUT_INVALID',
-    `${modulePath}: found vermagic "${vermagic ?? 'none'}", expected "${kernelRelease} …"`,
-    'Build the module for the kernel of the running guest.',
-  );
 }

@@ -56,6 +56,7 @@ export class FastioError extends Error {
 
 /** The system error code (`ENOENT`, `ENOSPC`, ...) of something thrown by Node, or undefined. */
 export function errnoOf(error: unknown): string | undefined {
-  if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code;
-  return undefined;
+  // By shape: errors of Node's own modules come from another realm when code runs inside jest.
+  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
 }
