@@ -1,0 +1,176 @@
+import type { Claim } from '../schema/claims.js';
+import type { ClaimResult, Figure, Noise, Point, Verdict } from '../schema/results.js';
+import { mean } from '../statistics/bootstrap.js';
+import { fitLine } from '../statistics/line.js';
+import type { Conditions } from './comparable.js';
+import { whyNotJudged } from './comparable.js';
+
+interface Measured {
+  readonly value: number;
+  readonly low: number;
+  readonly high: number;
+  readonly level: Figure['level'];
+}
+
+/** The verdict on each claim. Claims on suites that were not run are left out. */
+export function judgeClaims(
+  claims: readonly Claim[],
+  points: readonly Point[],
+  noise: readonly Noise[],
+  conditions: Conditions,
+): readonly ClaimResult[] {
+  const suites = new Set(points.map(({ suite }) => suite));
+  return claims
+    .filter(({ suite }) => suites.has(suite))
+    .map((claim) => judge(claim, points, noise, conditions));
+}
+
+function judge(
+  claim: Claim,
+  points: readonly Point[],
+  noise: readonly Noise[],
+  conditions: Conditions,
+): ClaimResult {
+  const place = claim.metric === 'slopePerWorker' ? claim.points : claim.point;
+  const workers = [place.workers].flat();
+  const found = workers.map((n) => find(points, claim.suite, { ...place, workers: n }));
+  const measured = measure(claim, found);
+  const band = noise.find(
+    ({ suite, connections, messageBytes, rate }) =>
+      suite === claim.suite &&
+      connections === place.connections &&
+      messageBytes === place.messageBytes &&
+      rate === null,
+  );
+  const { verdict, reason } = verdictOf(claim, found, workers, measured, conditions);
+  const { id, title, metric, suite, published, tolerance, direction, source } = claim;
+  return {
+    id,
+    title,
+    metric,
+    suite,
+    server: place.server,
+    workers,
+    connections: place.connections,
+    messageBytes: place.messageBytes,
+    published,
+    tolerance,
+    direction,
+    measured: typeof measured === 'string' ? null : measured.value,
+    low: typeof measured === 'string' ? null : measured.low,
+    high: typeof measured === 'string' ? null : measured.high,
+    noise: band === undefined ? null : { low: band.ratio.low, high: band.ratio.high },
+    verdict,
+    reason,
+    source,
+  };
+}
+
+interface Place {
+  readonly server: string;
+  readonly workers: number;
+  readonly connections: number;
+  readonly messageBytes: number;
+}
+
+function find(points: readonly Point[], suite: string, place: Place): Point | undefined {
+  return points.find(
+    (point) =>
+      point.suite === suite &&
+      point.server === place.server &&
+      point.workers === place.workers &&
+      point.connections === place.connections &&
+      point.messageBytes === place.messageBytes &&
+      point.rate === null,
+  );
+}
+
+/** The claim's figure, or why there is none. */
+function measure(claim: Claim, found: readonly (Point | undefined)[]): Measured | string {
+  if (claim.metric === 'slopePerWorker') return slopeOf(claim, found);
+  const figure = found[0]?.summary?.[claim.metric];
+  if (figure === undefined || figure === null) return 'no figure';
+  return { value: figure.median, low: figure.low, high: figure.high, level: figure.level };
+}
+
+function slopeOf(
+  claim: Extract<Claim, { metric: 'slopePerWorker' }>,
+  found: readonly (Point | undefined)[],
+): Measured | string {
+  const figures = found.map((point) => point?.summary?.ratioToBaseline);
+  const ends = found.flatMap((point, index) => {
+    const figure = point?.summary?.ratioToBaseline;
+    const x = claim.points.workers[index];
+    return figure === undefined || figure === null || x === undefined ? [] : [{ x, figure }];
+  });
+  if (ends.length < claim.points.workers.length) return 'no figure for some of its points';
+  const { slope, r2 } = fitLine(ends.map(({ x, figure }) => [x, figure.median]));
+  if (r2 < claim.minR2) {
+    return `no straight line: R² is ${r2.toFixed(3)}, expected at least ${claim.minR2}`;
+  }
+  // The slope is a weighted sum of the points; all of them off by their worst at once is the widest it can be.
+  const centre = mean(ends.map(({ x }) => x));
+  const spread = ends.reduce((sum, { x }) => sum + (x - centre) ** 2, 0);
+  const half = ends.reduce((sum, { x, figure: { low, median, high } }) => {
+    const reach = Math.max(high - median, median - low);
+    return sum + (Math.abs(x - centre) / spread) * reach;
+  }, 0);
+  const level = ends.some(({ figure }) => figure.level === 'none') ? 'none' : 'boot';
+  return { value: slope, low: slope - half, high: slope + half, level };
+}
+
+interface Judgement {
+  readonly verdict: Verdict;
+  readonly reason: string;
+}
+
+const notComparable = (reason: string): Judgement => ({ verdict: 'NOT COMPARABLE', reason });
+
+function verdictOf(
+  claim: Claim,
+  found: readonly (Point | undefined)[],
+  workers: readonly number[],
+  measured: Measured | string,
+  conditions: Conditions,
+): Judgement {
+  const missing = workers.filter((_, index) => found[index] === undefined);
+  if (missing.length > 0) return notComparable('its point is not part of the profile that was run');
+  const failed = found.find((point) => point?.status === 'failed');
+  if (failed !== undefined) {
+    return { verdict: 'FAIL', reason: `the point failed: ${failed.reasons[0] ?? 'see its log'}` };
+  }
+  if (found.some((point) => point?.status === 'pending')) return notComparable('not measured yet');
+  const invalid = found.find((point) => point?.status === 'invalid');
+  if (invalid !== undefined) return notComparable(invalid.reasons[0] ?? 'the point is invalid');
+  const why = whyNotJudged(claim, conditions);
+  if (why !== undefined) return notComparable(why);
+  if (typeof measured === 'string') {
+    return measured.startsWith('no straight line')
+      ? { verdict: 'FAIL', reason: measured }
+      : notComparable(measured);
+  }
+  return judgeInterval(claim, measured);
+}
+
+/** PASS when the whole interval is within the tolerance, FAIL when all of it is outside. */
+function judgeInterval(claim: Claim, { low, high, level }: Measured): Judgement {
+  const floor = claim.published * (1 - claim.tolerance);
+  const ceiling = claim.direction === 'within' ? claim.published * (1 + claim.tolerance) : Infinity;
+  const wanted =
+    claim.direction === 'within'
+      ? `from ${digits(floor)} to ${digits(ceiling)}`
+      : `at least ${digits(floor)}`;
+  const seen = `${digits(low)} to ${digits(high)}`;
+  if (level === 'none') return notComparable(`a single sample has no interval (${digits(low)})`);
+  if (low >= floor && high <= ceiling) return { verdict: 'PASS', reason: `${seen}; needed ${wanted}` };
+  if (high < floor || low > ceiling) return { verdict: 'FAIL', reason: `${seen}; needed ${wanted}` };
+  return notComparable(
+    `the interval ${seen} lies across the bound (needed ${wanted}): measure with more boots`,
+  );
+}
+
+/** Three significant digits, without an exponent. */
+function digits(value: number): string {
+  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString('en-US');
+  return value.toPrecision(3);
+}

@@ -1,0 +1,111 @@
+import type { Accel } from '../../vm/vm.js';
+import type { Plan } from '../plan/planner.js';
+import type { RunRecord } from '../run/record.js';
+import type { Claim } from '../schema/claims.js';
+import type { LoadedSuite } from '../schema/load.js';
+import type { Failure, Noise, Point, Results } from '../schema/results.js';
+import { resultsVersion } from '../schema/results.js';
+import type { ProfileName } from '../schema/suite.js';
+import { judgeClaims } from './claims.js';
+import type { Conditions } from './comparable.js';
+import { incomparableReasons } from './comparable.js';
+import { judgeCondition, recordsOf } from './points.js';
+
+/** All of results.json that is not worked out from raw records. */
+export type Header = Omit<
+  Results,
+  'version' | 'progress' | 'order' | 'points' | 'noise' | 'claims' | 'failures' | 'planHash'
+> & { readonly profile: ProfileName; readonly resumed: boolean };
+
+export interface ResultsInput {
+  readonly header: Header;
+  readonly plan: Plan;
+  readonly suites: readonly LoadedSuite[];
+  readonly claims: readonly Claim[];
+}
+
+type Judged = ReturnType<typeof judgeCondition>;
+
+/**
+ * Makes results out of raw records. Conditions whose records did not change since the last call are not worked out
+ * again: intervals take thousands of draws, and results are written after every run.
+ */
+export function resultsBuilder(): (input: ResultsInput, records: readonly RunRecord[]) => Results {
+  const memory = new Map<string, { readonly key: string; readonly judged: Judged }>();
+  return (input, records) => {
+    const { header, plan, suites, claims } = input;
+    const points: Point[] = [];
+    const noise: Noise[] = [];
+    for (const condition of plan.conditions) {
+      const loaded = suites.find(({ name }) => name === condition.suite);
+      if (loaded === undefined) continue;
+      const { boots, processes } = loaded.suite.profiles[header.profile];
+      const mine = recordsOf(condition, records);
+      const incomparable = incomparableReasons(conditionsFor(header, loaded.suite.vm.cpus));
+      const all = [...mine.main.values(), mine.aa].flat();
+      const key = JSON.stringify([all.map(({ id, status }) => [id, status]), incomparable]);
+      const known = memory.get(`${condition.suite}/${condition.id}`);
+      const judged =
+        known?.key === key
+          ? known.judged
+          : judgeCondition(condition, mine, {
+              clock: header.clock.name,
+              seed: header.seed,
+              runsPerPoint: boots * processes,
+              titleOf: (server) => loaded.suite.servers[server]?.title ?? server,
+              incomparable,
+            });
+      memory.set(`${condition.suite}/${condition.id}`, { key, judged });
+      points.push(...judged.points);
+      noise.push(...judged.noise);
+    }
+    const guestCpus = Math.max(1, ...suites.map(({ suite }) => suite.vm.cpus));
+    const order = plan.blocks.flatMap(({ runs }) => runs.map(({ id }) => id));
+    const finished = order.filter((id) => records.some((record) => record.id === id)).length;
+    const { resumed, ...rest } = header;
+    return {
+      version: resultsVersion,
+      ...rest,
+      planHash: plan.hash,
+      progress: { runs: order.length, finished, complete: finished === order.length, resumed },
+      order,
+      points,
+      noise,
+      claims: [...judgeClaims(claims, points, noise, conditionsFor(header, guestCpus))],
+      failures: failuresOf(records),
+    };
+  };
+}
+
+function conditionsFor(header: Header, guestCpus: number): Conditions {
+  const { host } = header.fingerprint;
+  return {
+    clock: header.clock.name,
+    accel: header.accel as Accel | null,
+    costProfile: header.clock.costProfile,
+    cpuModel: String(host['cpuModel'] ?? ''),
+    hostCpus: Number(host['cpus'] ?? 0),
+    guestCpus,
+  };
+}
+
+function failuresOf(records: readonly RunRecord[]): Failure[] {
+  return [...records]
+    .sort((a, b) => (a.id < b.id ? -1 : 1))
+    .flatMap(({ id, point, boot, process, failure }) =>
+      failure === null ? [] : [{ run: id, point, boot, process, ...failure }],
+    );
+}
+
+/**
+ * Results without what differs between two identical runs: host times. Equal text means equal results.
+ * @returns JSON.
+ */
+export function normalisedText(results: Results): string {
+  const { host, shard, ...rest } = results;
+  return JSON.stringify({
+    ...rest,
+    host: host.finishedAt === null ? 'running' : 'finished',
+    shard: shard === null,
+  });
+}

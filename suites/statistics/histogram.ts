@@ -1,0 +1,39 @@
+/**
+ * Latencies as counts per bucket: `[highest value of the bucket in ns, count]`, by rising value. Lossless with respect to
+ * what the generator recorded, and merged by adding counts; percentiles are never averaged.
+ */
+export type Histogram = readonly (readonly [highestNs: number, count: number])[];
+
+/** Adds up histograms of the same bucket layout. */
+export function mergeHistograms(histograms: readonly Histogram[]): Histogram {
+  const [only] = histograms;
+  if (only !== undefined && histograms.length === 1) return only;
+  const counts = new Map<number, number>();
+  for (const histogram of histograms) {
+    for (const [value, count] of histogram) counts.set(value, (counts.get(value) ?? 0) + count);
+  }
+  return [...counts].sort(([a], [b]) => a - b);
+}
+
+export function countOf(histogram: Histogram): number {
+  return histogram.reduce((sum, [, count]) => sum + count, 0);
+}
+
+/**
+ * The smallest recorded value that at least `fraction` of all values do not exceed.
+ * @param fraction 0 to 1.
+ * @returns undefined when the tail beyond it holds fewer than ten values: a p99.9 needs 10,000.
+ */
+export function percentile(histogram: Histogram, fraction: number): number | undefined {
+  const total = countOf(histogram);
+  // In thousandths, since 1 − 0.999 is not exactly 0.001.
+  const tailPerMille = Math.round((1 - fraction) * 1_000);
+  if (total * tailPerMille < 10 * 1_000) return undefined;
+  const rank = Math.ceil(total * fraction - 1e-9);
+  let seen = 0;
+  for (const [value, count] of histogram) {
+    seen += count;
+    if (seen >= rank) return value;
+  }
+  return undefined;
+}
