@@ -1,0 +1,61 @@
+import { readFileSync, readlinkSync } from 'node:fs';
+
+/** Names the process that made a temporary file, well enough to recognise a reused pid. */
+export interface Owner {
+  readonly pid: number;
+  /** Clock ticks between the host's boot and the process's start; 0 where the host does not tell. */
+  readonly startTicks: string;
+  /** Inode of the pid namespace: pids of two containers sharing one cache mean different processes. */
+  readonly namespace: string;
+}
+
+export const tokenPattern = /(\d+)-(\d+)-(\d+)/;
+
+/** This process, or another live one of the same namespace. */
+export function ownerOf(pid: number = process.pid): Owner {
+  return { pid, startTicks: startTicksOf(pid) ?? '0', namespace: ownNamespace() };
+}
+
+export function ownerToken(owner: Owner = ownerOf()): string {
+  return `${owner.pid}-${owner.startTicks}-${owner.namespace}`;
+}
+
+/** The owner a token names, or undefined when the text holds none. */
+export function parseToken(text: string): Owner | undefined {
+  const [, pid, startTicks, namespace] = tokenPattern.exec(text) ?? [];
+  if (pid === undefined || startTicks === undefined || namespace === undefined) return undefined;
+  return { pid: Number(pid), startTicks, namespace };
+}
+
+/** Whether the owner still runs; `unknown` when its pid belongs to a namespace we cannot see. */
+export function ownerState(owner: Owner): 'alive' | 'dead' | 'unknown' {
+  if (owner.namespace !== ownNamespace()) return 'unknown';
+  try {
+    process.kill(owner.pid, 0);
+  } catch (error) {
+    // EPERM is a live process of another user.
+    if (error instanceof Error && 'code' in error && error.code === 'ESRCH') return 'dead';
+  }
+  const startTicks = startTicksOf(owner.pid);
+  return startTicks === undefined || owner.startTicks === '0' || startTicks === owner.startTicks
+    ? 'alive'
+    : 'dead';
+}
+
+function startTicksOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    // The command name, in parentheses, may hold spaces; the start time is the 20th field after it.
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  } catch {
+    return undefined;
+  }
+}
+
+function ownNamespace(): string {
+  try {
+    return /\d+/.exec(readlinkSync('/proc/self/ns/pid'))?.[0] ?? '0';
+  } catch {
+    return '0';
+  }
+}
