@@ -39,7 +39,9 @@
  * @sq_head: kernel writes: number of SQEs ever taken; load with acquire before reusing an entry
  * @cq_tail: kernel writes: number of CQEs ever posted; load with acquire before reading entries
  * @cq_head: user writes: number of CQEs ever reaped; store with release after reading them
- * @flags: kernel writes: FASTIO_RING_* bits; see each for what to do
+ * @flags: the server writes: FASTIO_RING_* bits; see each for what to do
+ * @enter: kernel writes: non-zero when nobody serves the ring, it was last served by FASTIO_IOC_ENTER, and
+ *	I/O is ready on it: ENTER it. May be set when there is nothing to do after all
  *
  * Indices run freely and wrap at 2^32; the entry of index i is i modulo the number of entries. The
  * kernel keeps private copies of its own indices and clamps the user's, so wrong values harm only
@@ -58,16 +60,16 @@ struct fastio_ring {
 	__u32 resv3[31];
 	__u32 flags;
 	__u32 resv4[31];
+	__u32 enter;
+	__u32 resv5[31];
 };
 
 /* The server of the ring sleeps: after advancing sq_tail call FASTIO_IOC_WAKE. */
 #define FASTIO_RING_NEED_WAKE	(1U << 0)
-/* Nobody serves the ring, which was last served by FASTIO_IOC_ENTER, and I/O is ready on it: ENTER it. */
-#define FASTIO_RING_ENTER	(1U << 1)
 /* Work waits for room in the CQ: after advancing cq_head call FASTIO_IOC_WAKE (or ENTER). */
-#define FASTIO_RING_CQ_WAIT	(1U << 2)
+#define FASTIO_RING_CQ_WAIT	(1U << 1)
 /* The context is dead (its owner closed the device or is exiting): no more completions will come. */
-#define FASTIO_RING_DEAD	(1U << 3)
+#define FASTIO_RING_DEAD	(1U << 2)
 
 /**
  * struct fastio_sqe - submission queue entry, one operation
@@ -432,7 +434,7 @@ struct fastio_stats {
  *	nothing to reap. -EBUSY: the ring has a server. -EINVAL: ring, flags, WAIT with WAIT_ANY,
  *	timeout or SPIN without a wait.
  * WAKE(ring): wake the server of the ring. 0, also when there is none. -EINVAL: no such ring.
- * WAIT(timeout_us): sleep until any CQ holds a completion or a ring has FASTIO_RING_ENTER set. 0; -ETIME;
+ * WAIT(timeout_us): sleep until any CQ holds a completion or a ring has its @enter set. 0; -ETIME;
  *	-EINTR. 0 microseconds only tests. FASTIO_WAIT_FOREVER; more than 2^32-1 otherwise: -EINVAL.
  * REGISTER_BUFFERS(struct fastio_buffers *): -EBUSY: there are some. -EINVAL: @nr, flags, reserved, a length of
  *	0 or above FASTIO_MAX_BUFFER_BYTES. -EFAULT: not mapped or not writable. -EOPNOTSUPP: memory that
@@ -446,7 +448,7 @@ struct fastio_stats {
  *
  * mmap(): -EPERM, -EBADFD, -ESHUTDOWN as above; -EINVAL: an offset that is none of the above, a length beyond the
  * area, PROT_EXEC, or not MAP_SHARED. Mappings are not inherited by fork().
- * poll(): POLLIN: a CQ holds a completion or a ring has FASTIO_RING_ENTER set; POLLHUP: the context is dead;
+ * poll(): POLLIN: a CQ holds a completion or a ring has its @enter set; POLLHUP: the context is dead;
  * POLLERR: not the owner's address space, or no SETUP yet. It is level-triggered, and edges are reported for
  * every batch of completions posted.
  */
