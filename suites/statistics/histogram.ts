@@ -37,3 +37,34 @@ export function percentile(histogram: Histogram, fraction: number): number | und
   }
   return undefined;
 }
+
+/** Sub-buckets per power of two: three significant digits, as echo/load/histogram.h lays them out. */
+const subBuckets = 1_024;
+
+/** Highest value, in ns, that a bucket of the load generator's histogram holds. */
+export function highestOf(bucket: number): number {
+  const exponent = bucket < 2 * subBuckets ? 0 : Math.floor(bucket / subBuckets) - 1;
+  // Multiplied rather than shifted: values go up to 2^42.
+  return (bucket - subBuckets * exponent + 1) * 2 ** exponent - 1;
+}
+
+/**
+ * Decodes the load generator's form: pairs of the distance from the previous bucket (from -1 for the first) and its
+ * count.
+ * @param maxNs The largest value recorded; no bucket is said to reach beyond it.
+ * @throws RangeError when the list is not pairs of positive whole numbers.
+ */
+export function decodeHistogram(pairs: readonly number[], maxNs: number): Histogram {
+  if (pairs.length % 2 !== 0) throw new RangeError('found an odd number of values, expected pairs');
+  const histogram: (readonly [number, number])[] = [];
+  let bucket = -1;
+  for (let at = 0; at < pairs.length; at += 2) {
+    const [distance = 0, count = 0] = [pairs[at], pairs[at + 1]];
+    if (!Number.isSafeInteger(distance) || !Number.isSafeInteger(count) || distance < 1 || count < 1) {
+      throw new RangeError(`found the pair ${distance}, ${count}, expected whole numbers from 1`);
+    }
+    bucket += distance;
+    histogram.push([Math.min(highestOf(bucket), maxNs), count]);
+  }
+  return histogram;
+}

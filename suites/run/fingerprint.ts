@@ -1,0 +1,33 @@
+import { readFile } from 'node:fs/promises';
+import { arch, cpus, platform, release, totalmem } from 'node:os';
+import { errnoOf } from '../../vm/errors.js';
+
+/** Facts about the host that decide whether wall-clock figures may be compared with another host's. */
+export async function hostFingerprint(): Promise<Readonly<Record<string, string | number>>> {
+  const processors = cpus();
+  const governor = await sysText('/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor');
+  const noTurbo = await sysText('/sys/devices/system/cpu/intel_pstate/no_turbo');
+  const microcode = /^microcode\s*:\s*(\S+)/m.exec((await sysText('/proc/cpuinfo')) ?? '')?.[1];
+  return {
+    cpuModel: processors[0]?.model.trim() ?? 'unknown',
+    cpus: processors.length,
+    memoryMiB: Math.round(totalmem() / 1_048_576),
+    platform: platform(),
+    arch: arch(),
+    kernelRelease: release(),
+    node: process.version,
+    ...(governor === undefined ? {} : { governor }),
+    ...(noTurbo === undefined ? {} : { noTurbo }),
+    ...(microcode === undefined ? {} : { microcode }),
+  };
+}
+
+async function sysText(file: string): Promise<string | undefined> {
+  try {
+    return (await readFile(file, 'utf8')).trim();
+  } catch (error) {
+    // Absent on other systems and in containers; unreadable for some users.
+    if (errnoOf(error) !== undefined) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,300 @@
+import { randomInt } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { basename, join, relative } from 'node:path';
+import { FastioError } from '../../vm/errors.js';
+import type { ProgressFigure, Report } from '../../vm/progress.js';
+import type { Header } from '../judge/results.js';
+import { resultsBuilder } from '../judge/results.js';
+import type { Plan } from '../plan/planner.js';
+import { planRuns } from '../plan/planner.js';
+import { pointText } from '../plan/points.js';
+import type { Claim } from '../schema/claims.js';
+import { loadClaims, loadResults, loadSuite } from '../schema/load.js';
+import type { LoadedSuite } from '../schema/load.js';
+import type { Point, Results } from '../schema/results.js';
+import { hostFingerprint } from './fingerprint.js';
+import { guestFingerprint } from './guest.js';
+import type { SuiteOptions } from './options.js';
+import type { RunRecord } from './record.js';
+import type { RunStarted } from './runner.js';
+import { runPlan } from './runner.js';
+import type { Store } from './store.js';
+import { copyInputs, hashFiles, openStore } from './store.js';
+
+/** How a run ended. The command line makes exit codes of it: kernel 4, failed 1, else 0. */
+export interface Outcome {
+  readonly results: Results;
+  readonly directory: string;
+  /** The guest kernel warned, oopsed, hung or died in some run. */
+  readonly kernel: boolean;
+  /** Some run failed. */
+  readonly failed: boolean;
+}
+
+/**
+ * Measures suites: plans, boots, measures, judges. After every run `out/results.json` and the raw record are complete on
+ * disk, so an interrupted run can be resumed and reported.
+ * @throws FastioError INPUT_INVALID for faulty files or options, INTERRUPTED, and what the machinery cannot do.
+ */
+export async function runSuites(options: SuiteOptions): Promise<Outcome> {
+  const suites: LoadedSuite[] = [];
+  for (const name of options.suites) suites.push(await loadSuite(name));
+  checkNames(suites);
+  const { claims } = await loadClaims(options.claimsFile, suites);
+  return runLoaded(suites, claims, options);
+}
+
+async function runLoaded(
+  suites: readonly LoadedSuite[],
+  claims: readonly Claim[],
+  options: SuiteOptions,
+): Promise<Outcome> {
+  const { report, signal } = options;
+  const lockHash = await hashFiles(options.lockFiles);
+  const earlier = options.resume ? await loadResults(options.out) : undefined;
+  const seed = options.seed ?? earlier?.seed ?? randomInt(1, 2 ** 31);
+  const plan = planRuns(suites, { ...options, seed });
+  if (earlier !== undefined) checkResumes(options.out, earlier, plan, lockHash);
+  const store = await openStore(options.out, options.resume);
+  // What failed may have been mended in between.
+  for (const [id, { status }] of store.records) if (status === 'failed') store.records.delete(id);
+  announce(plan, store, seed, report);
+  if (plan.blocks.length === 0) {
+    report({
+      kind: 'warning',
+      message: `this shard is empty: there are ${plan.totalBlocks} blocks`,
+      remedy: '',
+    });
+  }
+
+  const { arch, kernel } = options;
+  const artifacts = await options.buildArtifacts({ arch, kernel, suites }, { report, signal });
+  await copyInputs(options.out, [...options.lockFiles, options.confFile]);
+  const begun = performance.now();
+  let header = await headerOf(suites, options, { seed, lockHash, artifacts: artifacts.sha256, earlier });
+  const build = resultsBuilder();
+  const current = (): Results => build({ header, plan, suites, claims }, [...store.records.values()]);
+  const save = async (finishedAt: string | null = null): Promise<Results> => {
+    const elapsedSeconds = (earlier?.host.elapsedSeconds ?? 0) + (performance.now() - begun) / 1000;
+    header = { ...header, host: { ...header.host, finishedAt, elapsedSeconds } };
+    const results = current();
+    await store.saveResults(results);
+    return results;
+  };
+  await save();
+  let doneHere = 0;
+  const toDo = plan.blocks.flatMap(({ runs }) => runs).filter(({ id }) => !store.records.has(id)).length;
+  const progress = (started: RunStarted): { elapsedSeconds: number; remainingSeconds: number } => {
+    const elapsedSeconds = (performance.now() - begun) / 1000;
+    const perRun = doneHere === 0 ? plan.estimateSeconds / started.total : elapsedSeconds / doneHere;
+    return { elapsedSeconds, remainingSeconds: perRun * (toDo - doneHere) };
+  };
+  await runPlan({
+    options,
+    plan,
+    suites,
+    artifacts,
+    seed,
+    store,
+    onStart: (started) => {
+      const { index, total, run } = started;
+      report({
+        kind: 'run',
+        phase: 'started',
+        index,
+        total,
+        point: pointText(run.point),
+        ...progress(started),
+      });
+    },
+    onFirstBoot: async (bench) => {
+      const { info } = bench.vm;
+      header = {
+        ...header,
+        accel: info.accel,
+        accelReason: info.accelReason,
+        clock: {
+          name: options.clock,
+          costProfile: bench.clock?.costProfile ?? null,
+          description: bench.clock?.description ?? null,
+        },
+        fingerprint: { ...header.fingerprint, guest: { ...(await guestFingerprint(bench, signal)) } },
+      };
+    },
+    onRun: async (record, started) => {
+      doneHere += 1;
+      const results = await save();
+      reportRun(record, started, results, claims, progress(started), report);
+    },
+  });
+  const results = await save(new Date().toISOString());
+  return outcomeOf(results, options.out);
+}
+
+/** What a run's results mean for whoever waits for it. */
+export function outcomeOf(results: Results, directory: string): Outcome {
+  return {
+    results,
+    directory,
+    kernel: results.failures.some(({ kernel }) => kernel),
+    failed: results.failures.length > 0,
+  };
+}
+
+function checkNames(suites: readonly LoadedSuite[]): void {
+  const seen = new Map<string, string>();
+  for (const { name, file } of suites) {
+    const other = seen.get(name);
+    if (other !== undefined) {
+      throw new FastioError(
+        'USAGE',
+        `found two suites called "${name}" (${other}, ${file}), expected different file names`,
+        'Rename one, or run them apart.',
+      );
+    }
+    seen.set(name, file);
+  }
+  if (suites.length === 0)
+    throw new FastioError('USAGE', 'found no suite, expected at least one', 'Name one.');
+}
+
+function checkResumes(out: string, earlier: Results, plan: Plan, lockHash: string): void {
+  const differs = [
+    ...(earlier.planHash === plan.hash ? [] : ['the suites or the options']),
+    ...(earlier.lockHash === lockHash ? [] : ['the lock files']),
+  ];
+  if (differs.length === 0) return;
+  throw new FastioError(
+    'INPUT_INVALID',
+    `${join(out, 'results.json')}: found a run with other inputs, expected the same to resume it; ` +
+      `${differs.join(' and ')} changed`,
+    'Give the options of the first run, or another --out.',
+  );
+}
+
+function announce(plan: Plan, store: Store, seed: number, report: Report): void {
+  const runs = plan.blocks.flatMap((block) => block.runs);
+  const left = runs.filter(({ id }) => !store.records.has(id)).length;
+  report({
+    kind: 'plan',
+    points: new Set(runs.map(({ point }) => point.id)).size,
+    runs: left,
+    boots: plan.blocks.filter((block) => block.runs.some(({ id }) => !store.records.has(id))).length,
+    seconds: runs.length === 0 ? 0 : (plan.estimateSeconds * left) / runs.length,
+    seed,
+  });
+}
+
+interface HeaderInputs {
+  readonly seed: number;
+  readonly lockHash: string;
+  readonly artifacts: Readonly<Record<string, string>>;
+  readonly earlier: Results | undefined;
+}
+
+async function headerOf(
+  suites: readonly LoadedSuite[],
+  options: SuiteOptions,
+  { seed, lockHash, artifacts, earlier }: HeaderInputs,
+): Promise<Header> {
+  const { profile, clock, arch, kernel, shard, force, confFile, toolVersion } = options;
+  return {
+    tool: { name: 'fastio', version: toolVersion },
+    profile,
+    clock: earlier?.clock ?? { name: clock, costProfile: null, description: null },
+    accel: earlier?.accel ?? null,
+    accelReason: earlier?.accelReason ?? null,
+    arch,
+    kernel,
+    seed,
+    shard: shard === undefined ? null : { ...shard },
+    forced: force,
+    lockHash,
+    conf: { sha256: await hashFiles([confFile]), text: await readFile(confFile, 'utf8') },
+    suites: suites.map(({ name, file, sha256, suite }) => ({
+      name,
+      file: relativeName(file),
+      sha256,
+      purpose: suite.purpose,
+    })),
+    fingerprint: {
+      host: { ...(await hostFingerprint()) },
+      guest: earlier?.fingerprint.guest ?? {},
+      artifacts: { ...artifacts },
+    },
+    resumed: options.resume,
+    host: {
+      startedAt: earlier?.host.startedAt ?? new Date().toISOString(),
+      finishedAt: null,
+      elapsedSeconds: earlier?.host.elapsedSeconds ?? 0,
+    },
+  };
+}
+
+/** Results must not depend on where the project or the user's files lie. */
+function relativeName(file: string): string {
+  const path = relative(process.cwd(), file);
+  return path.startsWith('..') ? basename(file) : path;
+}
+
+function reportRun(
+  record: RunRecord,
+  { index, total, run }: RunStarted,
+  results: Results,
+  claims: readonly Claim[],
+  times: { elapsedSeconds: number; remainingSeconds: number },
+  report: Report,
+): void {
+  const point = results.points.find(({ id }) => id === record.point);
+  const phase = record.status === 'failed' ? 'failed' : point?.status === 'invalid' ? 'invalid' : 'done';
+  const message = record.failure?.message ?? (phase === 'invalid' ? point?.reasons[0] : undefined);
+  report({
+    kind: 'run',
+    phase,
+    index,
+    total,
+    point: pointText(run.point),
+    ...times,
+    ...(message === undefined ? {} : { message }),
+  });
+  if (point !== undefined) report(rowOf(point, claims));
+}
+
+/** The table's row of a point, with the ratio that was published for it. */
+export function rowOf(
+  point: Point,
+  claims: readonly Claim[],
+): Extract<Parameters<Report>[0], { kind: 'row' }> {
+  const { summary } = point;
+  const published = claims.find(
+    (claim) =>
+      claim.metric === 'ratioToBaseline' &&
+      claim.suite === point.suite &&
+      claim.point.server === point.server &&
+      claim.point.workers === point.workers &&
+      claim.point.connections === point.connections &&
+      claim.point.messageBytes === point.messageBytes,
+  );
+  return {
+    kind: 'row',
+    suite: point.suite,
+    point: point.id,
+    server: point.server,
+    workers: point.workers,
+    connections: point.connections,
+    messageBytes: point.messageBytes,
+    requestsPerSecond: figure(summary?.requestsPerSecond),
+    requestsPerSecondPerCpu: figure(summary?.requestsPerSecondPerCpu),
+    ratioToBaseline: figure(summary?.ratioToBaseline),
+    p50Ns: figure(summary?.p50Ns),
+    p99Ns: figure(summary?.p99Ns),
+    publishedRatio: published?.published ?? null,
+    note: point.status === 'ok' ? '' : `${point.status}: ${point.reasons[0] ?? ''}`,
+  };
+}
+
+function figure(value: ProgressFigure | null | undefined): ProgressFigure | null {
+  if (value === null || value === undefined) return null;
+  const { median, low, high } = value;
+  return { median, low, high };
+}
