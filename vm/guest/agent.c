@@ -375,7 +375,7 @@ static int listen_at(const char *path)
 		return -1;
 	}
 	memcpy(address.sun_path, path, strlen(path));
-	if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) || listen(listener, 1))
+	if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) || listen(listener, 16))
 		return -1;
 	return listener;
 }
