@@ -3,7 +3,7 @@
  * Reads fastio.conf. suites/conf.ts does the same in TypeScript; tests/conf/ holds the cases that both must
  * answer alike, down to the wording of the messages.
  */
-#include "fastio_conf.h"
+#include "fastio.h"
 
 #include <errno.h>
 #include <fcntl.h>

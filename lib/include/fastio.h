@@ -437,9 +437,9 @@ static inline bool fastio_self_is_due(const struct fastio *fio)
 {
 	const struct fastio_queue *self = fio->self;
 
-	return self &&
-	       (self->sq_submitted != __atomic_load_n(&self->ring->sq_head, __ATOMIC_RELAXED) ||
-		__atomic_load_n(&self->ring->flags, __ATOMIC_RELAXED) & (FASTIO_RING_ENTER | FASTIO_RING_CQ_WAIT));
+	return self && (self->sq_submitted != __atomic_load_n(&self->ring->sq_head, __ATOMIC_RELAXED) ||
+			__atomic_load_n(&self->ring->enter, __ATOMIC_RELAXED) ||
+			__atomic_load_n(&self->ring->flags, __ATOMIC_RELAXED) & FASTIO_RING_CQ_WAIT);
 }
 
 /**

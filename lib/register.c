@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+/* Registered memory and counters: checks that both back ends share. */
+#include <errno.h>
+#include <string.h>
+
+#include "internal.h"
+
+int fastio_register_buffers(struct fastio *fio, const struct iovec *iovecs, unsigned int nr)
+{
+	return fastio_private(fio)->ops->register_buffers(fastio_private(fio), iovecs, nr);
+}
+
+int fastio_unregister_buffers(struct fastio *fio)
+{
+	return fastio_private(fio)->ops->unregister_buffers(fastio_private(fio));
+}
+
+int fastio_bufs_setup(struct fastio_bufs *bufs, struct fastio_queue *queue, unsigned int group, unsigned int entries)
+{
+	struct fastio_bufs made = { .queue = queue, .group = (uint16_t)group, .entries = entries };
+	int ret;
+
+	if (group >= FASTIO_MAX_BUF_GROUPS || !entries || entries > FASTIO_MAX_ENTRIES || (entries & (entries - 1)))
+		return -EINVAL;
+	ret = fastio_private(queue->fio)->ops->bufs_setup(&made);
+	if (!ret)
+		*bufs = made;
+	return ret;
+}
+
+int fastio_bufs_free(struct fastio_bufs *bufs)
+{
+	int ret = fastio_private(bufs->queue->fio)->ops->bufs_free(bufs);
+
+	memset(bufs, 0, sizeof(*bufs));
+	return ret;
+}
+
+int fastio_get_stats(const struct fastio_queue *queue, struct fastio_stats *stats)
+{
+	memset(stats, 0, sizeof(*stats));
+	stats->ring = queue->index;
+	return fastio_private(queue->fio)->ops->stats(queue, stats);
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+/* The threads that are donated to the kernel, or do its work in user space. */
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "internal.h"
+
+static void name_thread(const struct fastio_thread *thread)
+{
+	unsigned int workers = thread->priv->fio.nr_workers;
+	char name[16];
+
+	if (thread->index < workers)
+		snprintf(name, sizeof(name), "fastio/%u", thread->index);
+	else
+		snprintf(name, sizeof(name), "fastio-wq/%u", thread->index - workers);
+	pthread_setname_np(pthread_self(), name);
+}
+
+static int pin_thread(const struct fastio_thread *thread)
+{
+	cpu_set_t cpus;
+
+	if (thread->cpu == FASTIO_NO_CPU)
+		return 0;
+	CPU_ZERO(&cpus);
+	CPU_SET(thread->cpu, &cpus);
+	return sched_setaffinity(0, sizeof(cpus), &cpus) ? -errno : 0;
+}
+
+static void *run_thread(void *arg)
+{
+	struct fastio_thread *thread = arg;
+	struct fastio_private *priv = thread->priv;
+	int none = 0;
+	int ret;
+
+	name_thread(thread);
+	ret = pin_thread(thread);
+	while (!ret || ret == -EINTR) {
+		if (__atomic_load_n(&priv->stopping, __ATOMIC_ACQUIRE))
+			return NULL;
+		ret = priv->ops->worker(priv, thread->index);
+	}
+	/* Whoever waits for completions finds this and gives up, instead of waiting for ever. */
+	if (!__atomic_load_n(&priv->stopping, __ATOMIC_ACQUIRE))
+		__atomic_compare_exchange_n(&priv->failed, &none, ret, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+int fastio_threads_start(struct fastio_private *priv, struct fastio_error *error)
+{
+	unsigned int workers = priv->fio.nr_workers;
+	unsigned int wanted = workers + priv->params.wq_workers;
+	sigset_t all, before;
+	int err = 0;
+
+	/* Signals are for the program's threads; a worker would have to leave the kernel for each. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (unsigned int i = 0; i < wanted && !err; i++) {
+		struct fastio_thread *thread = &priv->threads[i];
+
+		thread->priv = priv;
+		thread->index = i;
+		thread->cpu = i < workers ? priv->params.worker_cpu[i] : priv->params.wq_cpu[i - workers];
+		err = pthread_create(&thread->id, NULL, run_thread, thread);
+		if (!err)
+			priv->nr_threads++;
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!err)
+		return 0;
+	fastio_fail(error, -err, "cannot start worker thread %u of %u (%s): %s", priv->nr_threads + 1, wanted,
+		    fastio_errno_name(err), "use fewer workers or raise the limit on threads (ulimit -u)");
+	fastio_threads_stop(priv);
+	return -err;
+}
+
+void fastio_threads_stop(struct fastio_private *priv)
+{
+	__atomic_store_n(&priv->stopping, 1, __ATOMIC_RELEASE);
+	priv->ops->stop(priv);
+	for (unsigned int i = 0; i < priv->nr_threads; i++)
+		pthread_join(priv->threads[i].id, NULL);
+	priv->nr_threads = 0;
+}
