@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { projectRoot } from '../vm/paths.js';
 import { architectures, kernels } from '../vm/vm.js';
+import type { LoadCommandOptions } from './commands/load.js';
 import type { Context, GlobalOptions } from './context.js';
 import { runCommand } from './context.js';
 import { exitCodes } from './exit.js';
@@ -72,6 +73,26 @@ program
   );
 
 program
+  .command('load')
+  .description('build the module and put it into the guest, in place of the one that is there')
+  .addOption(nameOption())
+  .addOption(
+    new Option('--build <where>', 'with the locked cross compilers, or with the guest’s own')
+      .choices(['cross', 'in-guest'])
+      .default('cross'),
+  )
+  .option('--in-guest', 'short for --build in-guest')
+  .option('--module <dir>', 'a module of your own: a directory with a Kbuild file (needs --as)')
+  .option('--as <name>', 'its name, without .ko')
+  .option('--param <key=value>', 'module parameter (repeatable)', collect, [])
+  .action((options: LoadCommandOptions & { readonly inGuest?: boolean }) =>
+    act(async (c) => {
+      const build = options.inGuest === true ? 'in-guest' : options.build;
+      return (await import('./commands/load.js')).load({ ...options, build }, c);
+    }),
+  );
+
+program
   .command('shell')
   .description('ssh into the guest')
   .argument('[command...]', 'run this instead of a login shell')
@@ -136,6 +157,10 @@ program
   .action((options: { dryRun: boolean }) =>
     act(async (c) => (await import('./commands/image.js')).clean(options, c)),
   );
+
+function collect(word: string, previous: readonly string[]): readonly string[] {
+  return [...previous, word];
+}
 
 function environment(
   text: string,
