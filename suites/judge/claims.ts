@@ -97,7 +97,6 @@ function slopeOf(
   claim: Extract<Claim, { metric: 'slopePerWorker' }>,
   found: readonly (Point | undefined)[],
 ): Measured | string {
-  const figures = found.map((point) => point?.summary?.ratioToBaseline);
   const ends = found.flatMap((point, index) => {
     const figure = point?.summary?.ratioToBaseline;
     const x = claim.points.workers[index];

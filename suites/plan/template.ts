@@ -11,7 +11,7 @@ const placeholders = {
     'loadCpus',
     'warmupMs',
     'windowMs',
-    'intervalMs',
+    'intervals',
     'pid',
     'seed',
     'clockHints',

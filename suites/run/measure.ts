@@ -131,7 +131,7 @@ function startOf(
 ): Promise<GuestServer> {
   const { server, workers, connections, messageBytes, placement } = run.point;
   const port = firstPort + (index % portCount);
-  const argv = fill(definition.run, {
+  const argv = fill<'server'>(definition.run, {
     port,
     workers,
     connections,
@@ -177,12 +177,12 @@ async function measureWindow(
     loadCpus: placement.loadCpus.join(','),
     warmupMs,
     windowMs,
-    intervalMs: Math.max(1, Math.floor(windowMs / intervalsPerWindow)),
+    intervals: intervalsPerWindow,
     pid: server.pid,
     seed: (seed + window) % 2 ** 31,
     clockHints: clock === 'virtual' ? '--clock-hints' : '',
   };
-  const argv = command.flatMap((part) => fill(part, values));
+  const argv = command.flatMap((part) => fill<'load'>(part, values));
   const timeoutMs = patienceMs(windowMs + warmupMs + loadOverheadMs, clock, vm.info.accel);
   const { status, stdout, stderr } = await vm.exec(argv, {
     env: { PATH: guestPath, LC_ALL: 'C' },

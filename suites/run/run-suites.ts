@@ -2,20 +2,21 @@ import { randomInt } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { FastioError } from '../../vm/errors.js';
-import type { ProgressFigure, Report } from '../../vm/progress.js';
+import type { Report } from '../../vm/progress.js';
 import type { Header } from '../judge/results.js';
 import { resultsBuilder } from '../judge/results.js';
 import type { Plan } from '../plan/planner.js';
 import { planRuns } from '../plan/planner.js';
 import { pointText } from '../plan/points.js';
 import type { Claim } from '../schema/claims.js';
-import { loadClaims, loadResults, loadSuite } from '../schema/load.js';
+import { loadClaims, loadResults, loadSuite, claimsFile as ownClaimsFile } from '../schema/load.js';
 import type { LoadedSuite } from '../schema/load.js';
-import type { Point, Results } from '../schema/results.js';
+import type { Results } from '../schema/results.js';
 import { hostFingerprint } from './fingerprint.js';
 import { guestFingerprint } from './guest.js';
 import type { SuiteOptions } from './options.js';
 import type { RunRecord } from './record.js';
+import { rowOf } from './row.js';
 import type { RunStarted } from './runner.js';
 import { runPlan } from './runner.js';
 import type { Store } from './store.js';
@@ -69,7 +70,12 @@ async function runLoaded(
 
   const { arch, kernel } = options;
   const artifacts = await options.buildArtifacts({ arch, kernel, suites }, { report, signal });
-  await copyInputs(options.out, [...options.lockFiles, options.confFile]);
+  const claimsPath = options.claimsFile ?? ownClaimsFile;
+  await copyInputs(options.out, {
+    files: [...options.lockFiles, options.confFile],
+    suites,
+    claims: claimsPath,
+  });
   const begun = performance.now();
   let header = await headerOf(suites, options, { seed, lockHash, artifacts: artifacts.sha256, earlier });
   const build = resultsBuilder();
@@ -202,6 +208,7 @@ async function headerOf(
     tool: { name: 'fastio', version: toolVersion },
     profile,
     clock: earlier?.clock ?? { name: clock, costProfile: null, description: null },
+    accelAsked: options.accel,
     accel: earlier?.accel ?? null,
     accelReason: earlier?.accelReason ?? null,
     arch,
@@ -258,43 +265,4 @@ function reportRun(
     ...(message === undefined ? {} : { message }),
   });
   if (point !== undefined) report(rowOf(point, claims));
-}
-
-/** The table's row of a point, with the ratio that was published for it. */
-export function rowOf(
-  point: Point,
-  claims: readonly Claim[],
-): Extract<Parameters<Report>[0], { kind: 'row' }> {
-  const { summary } = point;
-  const published = claims.find(
-    (claim) =>
-      claim.metric === 'ratioToBaseline' &&
-      claim.suite === point.suite &&
-      claim.point.server === point.server &&
-      claim.point.workers === point.workers &&
-      claim.point.connections === point.connections &&
-      claim.point.messageBytes === point.messageBytes,
-  );
-  return {
-    kind: 'row',
-    suite: point.suite,
-    point: point.id,
-    server: point.server,
-    workers: point.workers,
-    connections: point.connections,
-    messageBytes: point.messageBytes,
-    requestsPerSecond: figure(summary?.requestsPerSecond),
-    requestsPerSecondPerCpu: figure(summary?.requestsPerSecondPerCpu),
-    ratioToBaseline: figure(summary?.ratioToBaseline),
-    p50Ns: figure(summary?.p50Ns),
-    p99Ns: figure(summary?.p99Ns),
-    publishedRatio: published?.published ?? null,
-    note: point.status === 'ok' ? '' : `${point.status}: ${point.reasons[0] ?? ''}`,
-  };
-}
-
-function figure(value: ProgressFigure | null | undefined): ProgressFigure | null {
-  if (value === null || value === undefined) return null;
-  const { median, low, high } = value;
-  return { median, low, high };
 }

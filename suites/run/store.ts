@@ -123,9 +123,25 @@ async function writable<T>(work: Promise<T>, path: string): Promise<T> {
   }
 }
 
+/** Below --out: the suites and claims of the run, so that it can be judged again without the project's tree. */
+export const inputsDir = 'inputs';
+export const claimsName = 'claims.yaml';
+
+export interface Inputs {
+  /** Files copied to the top of the directory under their own names. */
+  readonly files: readonly string[];
+  /** Suites by name. */
+  readonly suites: readonly { readonly name: string; readonly file: string }[];
+  readonly claims: string;
+}
+
 /** Copies the files that decide what a run was made with. */
-export async function copyInputs(directory: string, files: readonly string[]): Promise<void> {
+export async function copyInputs(directory: string, { files, suites, claims }: Inputs): Promise<void> {
+  const inputs = join(directory, inputsDir);
+  await mkdir(inputs, { recursive: true });
   for (const file of files) await copyFile(file, join(directory, basename(file)));
+  for (const { name, file } of suites) await copyFile(file, join(inputs, `${name}.yaml`));
+  await copyFile(claims, join(inputs, claimsName));
 }
 
 /** One hash over several files, by content and in the order given. */

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { accelerators, architectures, kernels } from '../../vm/vm.js';
 import { clocks, profiles } from './suite.js';
 
 /** Raised when a reader of the old form would misread the new one. */
@@ -143,10 +144,11 @@ export const Results = z.strictObject({
     costProfile: nullable(z.string()),
     description: nullable(z.string()),
   }),
-  accel: nullable(z.string()),
+  accelAsked: z.enum(accelerators),
+  accel: nullable(z.string()).describe('What the guest really ran on; null before the first boot.'),
   accelReason: nullable(z.string()),
-  arch: z.string(),
-  kernel: z.string(),
+  arch: z.enum(architectures),
+  kernel: z.enum(kernels),
   seed: z.number().int(),
   shard: nullable(z.strictObject({ index: count, count })).describe('null: the whole.'),
   forced: z.boolean(),

@@ -1,0 +1,39 @@
+import type { Progress, ProgressFigure } from '../../vm/progress.js';
+import type { Claim } from '../schema/claims.js';
+import type { Point } from '../schema/results.js';
+
+/** The table's row of a point, with the ratio that was published for it. */
+export function rowOf(point: Point, claims: readonly Claim[]): Extract<Progress, { kind: 'row' }> {
+  const { summary } = point;
+  const published = claims.find(
+    (claim) =>
+      claim.metric === 'ratioToBaseline' &&
+      claim.suite === point.suite &&
+      claim.point.server === point.server &&
+      claim.point.workers === point.workers &&
+      claim.point.connections === point.connections &&
+      claim.point.messageBytes === point.messageBytes,
+  );
+  return {
+    kind: 'row',
+    suite: point.suite,
+    point: point.id,
+    server: point.server,
+    workers: point.workers,
+    connections: point.connections,
+    messageBytes: point.messageBytes,
+    requestsPerSecond: figure(summary?.requestsPerSecond),
+    requestsPerSecondPerCpu: figure(summary?.requestsPerSecondPerCpu),
+    ratioToBaseline: figure(summary?.ratioToBaseline),
+    p50Ns: figure(summary?.p50Ns),
+    p99Ns: figure(summary?.p99Ns),
+    publishedRatio: published?.published ?? null,
+    note: point.status === 'ok' ? '' : `${point.status}: ${point.reasons[0] ?? ''}`,
+  };
+}
+
+function figure(value: ProgressFigure | null | undefined): ProgressFigure | null {
+  if (value === null || value === undefined) return null;
+  const { median, low, high } = value;
+  return { median, low, high };
+}
