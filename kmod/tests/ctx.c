@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -233,6 +234,65 @@ struct fastio_cqe op_run(struct ctx *ctx, unsigned int ring, struct fastio_sqe s
 	NEED(cqe.user_data == sqe.user_data, "opcode %u: a completion of something else, user_data %#llx", sqe.opcode,
 	     (unsigned long long)cqe.user_data);
 	return cqe;
+}
+
+void ring_expect_nothing(struct ctx *ctx, unsigned int ring)
+{
+	struct fastio_cqe cqe;
+
+	ring_idle(ctx, ring, 20);
+	if (ring_peek(ctx, ring, &cqe))
+		ktap_fail(__FILE__, __LINE__, "ring %u: a completion of %#llx, res %d, where none is due", ring,
+			  (unsigned long long)cqe.user_data, cqe.res);
+}
+
+uint32_t ring_expect(struct ctx *ctx, unsigned int ring, uint64_t user_data, int res)
+{
+	struct fastio_cqe cqe = ring_wait(ctx, ring);
+
+	CHECK_EQ(cqe.user_data, user_data, "(res %d)", cqe.res);
+	CHECK_EQ(cqe.res, res, "of %#llx", (unsigned long long)user_data);
+	return cqe.flags;
+}
+
+void variant_open(struct ctx *ctx, const struct variant *variant, unsigned int workers)
+{
+	struct fastio_setup setup = ctx_defaults(workers);
+
+	ctx_open(ctx, &setup, variant->server);
+}
+
+static const struct variant variants[] = {
+	{ "spinning worker", SERVER_SPINNING, 0 },
+	{ "sleeping worker", SERVER_SLEEPING, 0 },
+	{ "inline", SERVER_INLINE, 0 },
+	{ "spinning worker, slot", SERVER_SPINNING, FASTIO_SQE_SLOT },
+	{ "sleeping worker, slot", SERVER_SLEEPING, FASTIO_SQE_SLOT },
+	{ "inline, slot", SERVER_INLINE, FASTIO_SQE_SLOT },
+};
+
+int variants_main(const struct ktap_test *tests, size_t nr, bool with_slots, int argc, char **argv)
+{
+	size_t nr_variants = with_slots ? NR(variants) : NR(variants) / 2;
+	struct ktap_test *all = calloc(nr * nr_variants, sizeof(*all));
+	int ret;
+
+	if (!all)
+		return 1;
+	for (size_t i = 0; i < nr * nr_variants; i++) {
+		char *name;
+
+		all[i] = tests[i / nr_variants];
+		all[i].arg = &variants[i % nr_variants];
+		if (asprintf(&name, "%s (%s)", all[i].name, variants[i % nr_variants].name) < 0)
+			return 1;
+		all[i].name = name;
+	}
+	ret = ktap_main(all, nr * nr_variants, argc, argv);
+	for (size_t i = 0; i < nr * nr_variants; i++)
+		free((char *)all[i].name);
+	free(all);
+	return ret;
 }
 
 struct fastio_stats ring_stats(struct ctx *ctx, unsigned int ring)

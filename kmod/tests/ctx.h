@@ -116,6 +116,35 @@ struct fastio_cqe op_run(struct ctx *ctx, unsigned int ring, struct fastio_sqe s
 /* Counters of a ring. */
 struct fastio_stats ring_stats(struct ctx *ctx, unsigned int ring);
 
+/* Checks that nothing completes on the ring for a while: what is in flight has to wait. */
+void ring_expect_nothing(struct ctx *ctx, unsigned int ring);
+
+/* Waits for the next completion and checks whose it is and its result; returns its flags. */
+uint32_t ring_expect(struct ctx *ctx, unsigned int ring, uint64_t user_data, int res);
+
+/**
+ * struct variant - one way to run an operation's test
+ * @name: for the test's name
+ * @server: who serves the ring
+ * @slot: FASTIO_SQE_SLOT or 0, for the flags of operations that allow it
+ */
+struct variant {
+	const char *name;
+	enum server server;
+	uint8_t slot;
+};
+
+/* Opens a context of @workers rings as the variant says. */
+void variant_open(struct ctx *ctx, const struct variant *variant, unsigned int workers);
+
+struct ktap_test;
+
+/* As ktap_main(), with each test run for every server, and with @with_slots also with a slot; arg is the variant. */
+int variants_main(const struct ktap_test *tests, size_t nr, bool with_slots, int argc, char **argv);
+
+/* An SQE: OP(RECV, fd, .addr = ..., .len = ...). */
+#define OP(name_, fd_, ...) ((struct fastio_sqe) { .opcode = FASTIO_OP_##name_, .fd = fd_, __VA_ARGS__ })
+
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t now_ns(void);
 
