@@ -9,7 +9,7 @@ import { requireDisk } from './disk.js';
 import { fetchPackages } from './fetch.js';
 import { lockBytes, readLock, type Lock } from './lock.js';
 import type { MirrorOptions } from './mirrors.js';
-import { unpackPackages } from './unpack.js';
+import { unpackDebs } from './unpack.js';
 import type { Work } from './work.js';
 
 /** `run`: QEMU and what assembles images. `build`: compilers for both architectures. */
@@ -50,7 +50,7 @@ export async function unpackedRoot(lock: Lock, work: Work & MirrorOptions): Prom
     const debOf = await fetchPackages(lock, work);
     await requireDisk(roots, lockBytes(lock) * unpackedRatio, `unpacking ${lock.id}`);
     work.report({ kind: 'stage', name: 'unpack', detail: lock.id });
-    await unpackPackages(lock, debOf, temp, work.signal);
+    await unpackDebs(lock.packages.map(debOf), temp, work.signal);
     await linkAlternatives(temp);
   });
   return root;

@@ -6,8 +6,6 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { FastioError } from '../errors.js';
 import { findDebData } from './deb.js';
-import type { DebOf } from './fetch.js';
-import type { Lock } from './lock.js';
 import { type Piped, pipeThrough } from './pipe.js';
 
 /** Directories that moved below /usr; what packages still call by the old names goes there. */
@@ -33,12 +31,12 @@ export async function openDeb(path: string, signal: AbortSignal): Promise<Readab
 }
 
 /**
- * Unpacks the packages of a lock below `directory`, as the calling user, with /bin, /sbin, /lib and /lib64 merged
- * into /usr. No package's script runs.
+ * Unpacks packages below `directory`, as the calling user, with /bin, /sbin, /lib and /lib64 merged into /usr. No
+ * package's script runs.
+ * @param debs paths of .deb files.
  */
-export async function unpackPackages(
-  lock: Lock,
-  debOf: DebOf,
+export async function unpackDebs(
+  debs: readonly string[],
   directory: string,
   signal: AbortSignal,
 ): Promise<void> {
@@ -48,9 +46,9 @@ export async function unpackPackages(
   }
   const stop = new AbortController();
   const either = AbortSignal.any([signal, stop.signal]);
-  const queue = lock.packages.values();
+  const queue = debs.values();
   const worker = async (): Promise<void> => {
-    for (const entry of queue) await unpackDeb(debOf(entry), directory, either);
+    for (const deb of queue) await unpackDeb(deb, directory, either);
   };
   const workers = Array.from({ length: parallelUnpacks }, worker);
   try {
