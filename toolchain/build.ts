@@ -3,10 +3,10 @@ import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { FastioError, errnoOf } from '../vm/errors.js';
 import { run } from '../vm/exec.js';
+import { cachePath, makeOnce } from '../vm/image/cache.js';
 import { toolsRoot } from '../vm/image/tools.js';
 import type { Report } from '../vm/progress.js';
 import type { Arch, Vm } from '../vm/vm.js';
-import { cachedBuild, publishBuild, scratchDir } from './cache.js';
 import { buildInGuest } from './in-guest.js';
 import type { SourceFile, SourceTree } from './sources.js';
 import { copySources, hashSources, listSources } from './sources.js';
@@ -52,27 +52,22 @@ const toolchainVersion = 1;
  */
 export async function build(recipe: Recipe, options: BuildOptions): Promise<Built> {
   const files = await listSources(recipe.sources);
-  const key = await keyOf(recipe, files, options);
-  const ready = await cachedBuild(key);
-  if (ready !== undefined) return { directory: ready, cached: true };
-
-  options.report({ kind: 'stage', name: `build ${recipe.name}`, detail: recipe.arch });
-  const scratch = await scratchDir();
-  try {
-    const src = join(scratch, 'src');
+  const directory = join(await cachePath('builds'), await keyOf(recipe, files, options));
+  const made = await makeOnce(directory, options.signal, async (out) => {
+    options.report({ kind: 'stage', name: `build ${recipe.name}`, detail: recipe.arch });
+    // Beside the outputs, so that killing the build leaves nothing that is not swept with them.
+    const src = join(out, '.src');
     await mkdir(src);
     await copySources(files, src);
     const log =
       options.inGuest === undefined
         ? await buildInRoot(recipe, src, options)
         : await buildInGuest(options.inGuest, recipe, src, options);
-    const out = join(scratch, 'out');
     await collect(recipe, src, out);
     await writeFile(join(out, 'build.log'), log);
-    return { directory: await publishBuild(out, key), cached: false };
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
+    await rm(src, { recursive: true });
+  });
+  return { directory, cached: !made };
 }
 
 async function keyOf(recipe: Recipe, files: readonly SourceFile[], options: BuildOptions): Promise<string> {
