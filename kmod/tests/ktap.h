@@ -46,6 +46,10 @@ void ktap_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Marks the running test as failed with one diagnostic line, and goes on. */
 void ktap_fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* The work of CHECK. Return: @holds. */
+bool ktap_holds(const char *file, int line, const char *what, bool holds, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
+
 /* The work of CHECK_EQ. Return: whether they are equal. */
 bool ktap_equal(const char *file, int line, const char *what, long long got, long long want,
 		const char *format, ...) __attribute__((format(printf, 6, 7)));
@@ -63,8 +67,7 @@ bool ktap_has_failed(void);
 unsigned int ktap_slowness(void);
 
 /* Checks that a condition holds; says what was expected when it does not. */
-#define CHECK(cond, ...) \
-	((cond) ? true : (ktap_fail(__FILE__, __LINE__, "does not hold: " #cond " " __VA_ARGS__), false))
+#define CHECK(cond, ...) ktap_holds(__FILE__, __LINE__, #cond, (cond), " " __VA_ARGS__)
 
 /* Checks that two integers are equal; prints both when they are not. The rest, if any, is a format that says which case. */
 #define CHECK_EQ(got, want, ...) \
