@@ -19,6 +19,8 @@ export interface Setting {
 
 /** A generator thread busier than this may have been what was measured. */
 const generatorLimit = 0.9;
+/** Share of CPU time that a hypervisor may take away before a window says more about it than about the server. */
+const stealLimit = 0.02;
 
 /** The records of a condition by point, those of the baseline's second measurement apart. */
 export interface ConditionRecords {
@@ -77,9 +79,9 @@ function pointOf(
   const ok = records.filter(isOk);
   const samples = samplesOf(ok);
   const failed = records.filter(({ status }) => status === 'failed');
-  const invalid = invalidReasons(samples, records);
+  const invalid = invalidReasons(samples, ok);
   const failures = failed.map(({ failure }) => failure?.message ?? 'failed');
-  const flags = flagsOf(samples, records.length, setting);
+  const flags = flagsOf(samples, ok, setting);
   const status = statusOf(failed.length > 0, samples.length, invalid.length > 0);
   return {
     id,
@@ -123,6 +125,13 @@ function invalidReasons(samples: readonly Sample[], records: readonly RunRecord[
   }
   const errors = samples.reduce((sum, sample) => sum + sample.errors, 0);
   if (errors > 0) reasons.push(`${errors} requests failed`);
+  const windows = records.flatMap((record) => record.windows);
+  const steal = Math.max(0, ...windows.map(({ stealShare }) => stealShare ?? 0));
+  if (steal > stealLimit) {
+    reasons.push(
+      `the hypervisor took ${(steal * 100).toFixed(1)} % of the CPU time away (limit ${stealLimit * 100} %)`,
+    );
+  }
   if (records.some(({ oversubscribed }) => oversubscribed)) {
     reasons.push('more threads than CPUs: run with --force');
   }
@@ -130,12 +139,21 @@ function invalidReasons(samples: readonly Sample[], records: readonly RunRecord[
 }
 
 /** Things worth knowing that do not take the figures' validity away. */
-function flagsOf(samples: readonly Sample[], runs: number, setting: Setting): readonly string[] {
+function flagsOf(
+  samples: readonly Sample[],
+  records: readonly RunRecord[],
+  setting: Setting,
+): readonly string[] {
   const flags: string[] = [];
   const unsteady = samples.filter(({ steady }) => !steady).length;
   if (unsteady > 0) flags.push(`${unsteady} of ${samples.length} windows never became steady`);
   const outliers = samples.filter(({ outlier }) => outlier).length;
   if (outliers > 0) flags.push(`${outliers} of ${samples.length} samples are outliers (kept)`);
+  const windows = records.flatMap((record) => record.windows);
+  const overloaded = windows.filter(({ rateKept }) => rateKept === false).length;
+  if (overloaded > 0)
+    flags.push(`saturated: the offered rate was not carried in ${overloaded} of ${windows.length} windows`);
+  const runs = records.length;
   if (samples.length > 0 && runs < setting.runsPerPoint) {
     flags.push(`${runs} of ${setting.runsPerPoint} server starts measured so far`);
   }

@@ -10,28 +10,46 @@ const count = z.number().int().min(0);
 
 /** What is read of the generator's JSON (echo/README.md); it may hold more. */
 const LoadOutput = z.object({
-  schema: z.literal('fastio-echo-load'),
+  schema: z.literal('fastio-load'),
   version: z.literal(loadVersion),
-  window: z.object({ durationNs: z.number().positive(), requests: count }),
-  intervals: z.array(z.object({ durationNs: z.number().min(0), requests: count })),
+  window: z.object({ elapsedNs: z.number().positive() }),
+  requests: count,
   latency: z.object({ maxNs: count, buckets: z.array(count) }),
-  errors: z.record(z.string(), count),
-  generator: z.object({ busiestShare: z.number().min(0).nullable() }),
+  intervals: z.array(z.object({ startNs: count, endNs: count, requests: count })),
+  openLoop: z.object({ kept: z.boolean() }).optional(),
+  generator: z.object({ busiestShare: z.number().min(0) }),
   accounting: z
     .object({
-      serverCpuNs: z.number().min(0).nullable(),
-      softirqNs: z.number().min(0).nullable(),
-      threads: z.array(z.object({ name: z.string(), cpuNs: z.number().min(0) })),
+      server: z
+        .object({
+          elapsedNs: z.number().positive(),
+          cpuNs: count,
+          threads: z.array(z.object({ name: z.string(), cpuNs: count })),
+        })
+        .nullable(),
+      softirqThreads: z.array(z.object({ name: z.string(), cpuNs: count })),
+      cpus: z.array(z.object({ stealNs: z.number() })),
     })
     .nullable(),
+  errors: z.object({ total: count, first: z.string().nullable() }).catchall(count),
 });
+
+export interface LoadContext {
+  /** The window, for messages. */
+  readonly what: string;
+  /** Softirq threads of these CPUs work for the server. */
+  readonly serverCpus: readonly number[];
+}
 
 /**
  * Reads what a generator printed.
- * @param what The window, for messages.
  * @throws FastioError GUEST_COMMAND when it is not what the format says.
  */
-export function parseLoadOutput(format: 'fastio-load', stdout: string, what: string): Measurement {
+export function parseLoadOutput(
+  format: 'fastio-load',
+  stdout: string,
+  { what, serverCpus }: LoadContext,
+): Measurement {
   let value: unknown;
   try {
     value = JSON.parse(stdout);
@@ -43,17 +61,27 @@ export function parseLoadOutput(format: 'fastio-load', stdout: string, what: str
     const [issue] = parsed.error.issues;
     throw unreadable(format, what, `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'something else'}`);
   }
-  const { window, intervals, latency, errors, generator, accounting } = parsed.data;
+  const { window, requests, intervals, latency, errors, generator, accounting, openLoop } = parsed.data;
+  const { total: _total, first: _first, ...kinds } = errors;
+  const durationNs = window.elapsedNs;
+  const server = accounting?.server ?? null;
+  // Threads are sampled a little before and after the window; what they used is scaled to it.
+  const scale = server === null ? 1 : durationNs / server.elapsedNs;
+  const steal = accounting?.cpus.reduce((sum, { stealNs }) => sum + stealNs, 0) ?? 0;
+  const wanted = new Set(serverCpus.map((cpu) => `ksoftirqd/${cpu}`));
+  const softirq = accounting?.softirqThreads.filter(({ name }) => wanted.has(name)) ?? [];
   return {
-    requests: window.requests,
-    durationNs: window.durationNs,
-    intervals,
-    latency: decodeHistogram(latency.buckets, latency.maxNs).map(([value, n]) => [value, n]),
-    errors: Object.fromEntries(Object.entries(errors).filter(([, n]) => n > 0)),
-    serverCpuNs: accounting?.serverCpuNs ?? null,
-    serverThreads: accounting?.threads ?? [],
-    softirqNs: accounting?.softirqNs ?? null,
+    requests,
+    durationNs,
+    intervals: intervals.map((one) => ({ durationNs: one.endNs - one.startNs, requests: one.requests })),
+    latency: decodeHistogram(latency.buckets, latency.maxNs).map(([highest, n]) => [highest, n]),
+    errors: Object.fromEntries(Object.entries(kinds).filter(([, n]) => n > 0)),
+    serverCpuNs: server === null ? null : server.cpuNs * scale,
+    serverThreads: (server?.threads ?? []).map(({ name, cpuNs }) => ({ name, cpuNs: cpuNs * scale })),
+    softirqNs: accounting === null ? null : softirq.reduce((sum, { cpuNs }) => sum + cpuNs, 0) * scale,
+    stealShare: accounting === null ? null : steal / (durationNs * Math.max(1, accounting.cpus.length)),
     generatorBusy: generator.busiestShare,
+    rateKept: openLoop?.kept ?? null,
     instructions: null,
   };
 }

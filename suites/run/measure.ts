@@ -173,7 +173,8 @@ async function measureWindow(
     connections,
     messageBytes,
     rate: rate ?? 0,
-    loadThreads: placement.loadCpus.length,
+    // A thread without a connection would be refused.
+    loadThreads: Math.min(placement.loadCpus.length, connections),
     loadCpus: placement.loadCpus.join(','),
     warmupMs,
     windowMs,
@@ -203,7 +204,10 @@ async function measureWindow(
       { detail: stderr.trimEnd().split('\n').slice(-20) },
     );
   }
-  return parseLoadOutput(load.format, stdout, `${pointText(run.point)}, window ${window}`);
+  return parseLoadOutput(load.format, stdout, {
+    what: `${pointText(run.point)}, window ${window}`,
+    serverCpus: placement.serverCpus,
+  });
 }
 
 function lastLine(text: string): string | undefined {

@@ -17,7 +17,11 @@ export const Measurement = z.strictObject({
   serverThreads: z.array(z.strictObject({ name: z.string(), cpuNs: ns })),
   softirqNs: ns
     .nullable()
-    .describe('Softirq time on the server’s CPUs that its threads were not charged for.'),
+    .describe(
+      'Time of the softirq threads of the server’s CPUs; softirqs in passing are in the threads’ own.',
+    ),
+  stealShare: z.number().min(0).nullable().describe('CPU time the hypervisor gave to others ÷ all of it.'),
+  rateKept: z.boolean().nullable().describe('Open loop: whether the offered rate was carried.'),
   generatorBusy: z.number().min(0).nullable(),
   instructions: count.nullable(),
 });

@@ -1,6 +1,6 @@
-import { availableParallelism } from 'node:os';
 import { FastioError } from '../../vm/errors.js';
 import type { Block, Plan } from '../plan/planner.js';
+import { lanesOf } from '../plan/planner.js';
 import type { LoadedSuite } from '../schema/load.js';
 import { bootBench, logsOf } from './guest.js';
 import type { Bench } from './guest.js';
@@ -13,8 +13,6 @@ import type { Store } from './store.js';
 
 /** Fresh guests a block may use up before the rest of its runs is given up. */
 const maxBootsPerBlock = 4;
-/** Guests measured side by side under the virtual clock, where they cannot disturb each other's figures. */
-const maxSideBySide = 4;
 
 export interface RunnerOptions {
   readonly options: SuiteOptions;
@@ -46,10 +44,7 @@ export async function runPlan(runner: RunnerOptions): Promise<void> {
   const { plan, options, store } = runner;
   const numbered = numberRuns(plan);
   const waiting = plan.blocks.filter(({ runs }) => runs.some(({ id }) => !store.records.has(id)));
-  const sideBySide =
-    options.clock === 'virtual'
-      ? Math.max(1, Math.min(availableParallelism(), maxSideBySide, waiting.length))
-      : 1;
+  const sideBySide = lanesOf(options.clock, waiting.length);
   // One failing lane stops the others: they would measure for nothing.
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);

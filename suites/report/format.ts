@@ -1,0 +1,72 @@
+import type { Figure, Point } from '../schema/results.js';
+
+/** Three significant digits, with thousands apart: `1.06`, `69,800`. */
+export function number(value: number): string {
+  if (!Number.isFinite(value)) return 'n/a';
+  const magnitude = Math.abs(value);
+  if (magnitude >= 1_000) {
+    const step = 10 ** Math.max(0, Math.floor(Math.log10(magnitude)) - 3);
+    return (Math.round(value / step) * step).toLocaleString('en-US');
+  }
+  return magnitude >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
+
+/** A duration in the unit people would say it in. */
+export function duration(ns: number): string {
+  if (ns < 1_000) return `${Math.round(ns)} ns`;
+  if (ns < 1_000_000) return `${number(ns / 1_000)} µs`;
+  return ns < 1_000_000_000 ? `${number(ns / 1_000_000)} ms` : `${number(ns / 1_000_000_000)} s`;
+}
+
+/** `3 min 20 s`, `2 h 5 min`. */
+export function elapsed(seconds: number): string {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3_600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3_600)} h ${Math.floor((whole % 3_600) / 60)} min`;
+}
+
+/** The interval alone: `68,900 to 70,400`; empty when there is none. */
+export function interval(figure: Figure | null, show: (value: number) => string = number): string {
+  if (figure === null || figure.level === 'none') return '';
+  const [low, high] = [show(figure.low), show(figure.high)];
+  return low === high ? `± < ${show(Math.max(figure.high - figure.low, 1e-3))}` : `${low} to ${high}`;
+}
+
+/** Value and interval in one line, for tables of text. */
+export function withInterval(figure: Figure | null, show: (value: number) => string = number): string {
+  if (figure === null) return '–';
+  const range = interval(figure, show);
+  return range === '' ? show(figure.median) : `${show(figure.median)} (${range})`;
+}
+
+export function bytes(count: number): string {
+  if (count >= 1_048_576 && count % 1_048_576 === 0) return `${count / 1_048_576} MiB`;
+  return count >= 1_024 && count % 1_024 === 0 ? `${count / 1_024} KiB` : `${count} B`;
+}
+
+/** `25 connections, 64 B`, and the rate in an open loop. */
+export function conditionText({
+  connections,
+  messageBytes,
+  rate,
+}: Pick<Point, 'connections' | 'messageBytes' | 'rate'>): string {
+  const sent = rate === null ? '' : `, ${number(rate)} requests/s sent`;
+  return `${connections} connection${connections === 1 ? '' : 's'}, ${bytes(messageBytes)}${sent}`;
+}
+
+/** CPUs a point used: from its requests per second and those per CPU. */
+export function cpusUsed(point: Point): number | null {
+  const values = point.samples.flatMap(({ cpusUsed: used }) => (used === null ? [] : [used]));
+  if (values.length === 0) return null;
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** How long an interval's label is, for people. */
+export function levelText({ level, n }: Figure): string {
+  return level === 'none' ? 'one sample' : `${n} ${level}${level === 'process' ? 'es' : 's'}`;
+}
+
+export function plural(count: number, word: string): string {
+  return `${count} ${word}${count === 1 ? '' : 's'}`;
+}
