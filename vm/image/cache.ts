@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { errnoOf, FastioError } from '../errors.js';
 import { cacheDir } from '../paths.js';
@@ -65,7 +65,7 @@ export async function makeOnce(
   make: (temp: string) => Promise<void>,
 ): Promise<boolean> {
   for (;;) {
-    if (await exists(path)) return false;
+    if (await isIntact(path)) return false;
     await sweep(dirname(path));
     await using lock = await tryLock(`${path}.lock`);
     if (lock === undefined) {
@@ -73,16 +73,44 @@ export async function makeOnce(
       continue;
     }
     // Whoever held the lock before us may have finished in between.
-    if (await exists(path)) return false;
+    if (await isIntact(path)) return false;
+    // What is there but not intact must go first: a directory cannot be renamed onto one that holds files.
+    await removeWhole(path);
     const temp = tempBeside(path);
     try {
       await mkdir(temp);
       await make(temp);
       signal.throwIfAborted();
+      await recordSizes(temp);
       return await publish(temp, path);
     } finally {
       await rm(temp, { recursive: true, force: true });
     }
+  }
+}
+
+const sizesName = '.sizes.json';
+
+/** Notes the sizes of the files right below `directory`, so that a truncated one is found without reading it. */
+async function recordSizes(directory: string): Promise<void> {
+  const sizes: Record<string, number> = {};
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    if (entry.isFile()) sizes[entry.name] = (await stat(join(directory, entry.name))).size;
+  }
+  await writeFile(join(directory, sizesName), JSON.stringify(sizes));
+}
+
+/** Whether `makeOnce` finished this directory and nothing in it was lost since, as far as sizes tell. */
+async function isIntact(directory: string): Promise<boolean> {
+  try {
+    const sizes = JSON.parse(await readFile(join(directory, sizesName), 'utf8')) as Record<string, number>;
+    for (const [name, size] of Object.entries(sizes)) {
+      if ((await stat(join(directory, name))).size !== size) return false;
+    }
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || error instanceof SyntaxError) return false;
+    throw explainCache(error, directory);
   }
 }
 

@@ -1,23 +1,24 @@
 import { createHash } from 'node:crypto';
-import { copyFile, readFile, writeFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { projectRoot } from '../paths.js';
+import { pipeline } from 'node:stream/promises';
 import type { Arch, KernelSeries } from '../vm.js';
-import { type AgentSource, agentSources, compileAgent } from './agent.js';
-import { cachePath, makeOnce } from './cache.js';
+import { compileAgent } from './agent.js';
+import { cachePath, exists, makeOnce, tempBeside } from './cache.js';
+import { layersName } from './clean.js';
+import { holdersOf } from './hold.js';
 import { makeInitramfs } from './initramfs.js';
 import { kernelRelease } from './kernel.js';
-import { layerDirectory, layerKey, type LayerWork, squashfsName } from './layers.js';
-import { type Lock, readLock } from './lock.js';
+import { buildLayer, layerDirectory, layerKey, type LayerWork } from './layers.js';
 import type { MirrorOptions } from './mirrors.js';
-import { hostArchitecture, toolsRoot } from './tools.js';
+import { type ImageSources, imageSources, type ImageSpec } from './sources.js';
+import { squashfsName } from './squash.js';
+import { toolsRoot } from './tools.js';
 import type { Work } from './work.js';
 
-/** Which guest: the two things that choose its lock files. */
-export interface ImageSpec {
-  readonly arch: Arch;
-  readonly kernel: KernelSeries;
-}
+export type { ImageSpec } from './sources.js';
+export { holdImage } from './hold.js';
 
 /** A guest image in the cache, ready to boot. All paths are absolute and read-only by agreement. */
 export interface GuestImage {
@@ -37,47 +38,78 @@ export interface GuestImage {
   readonly kernelLayer: string;
 }
 
-/** Everything that decides an image's bytes. */
-export interface ImageSources {
-  readonly guest: Lock;
-  readonly kernel: Lock;
-  readonly init: Buffer;
-  readonly agent: readonly AgentSource[];
-  readonly id: string;
-}
-
-export async function imageSources({ arch, kernel: series }: ImageSpec): Promise<ImageSources> {
-  const [guest, kernel, compilers, init, agent] = await Promise.all([
-    readLock(`guest-${arch}`),
-    readLock(`kernel-${series}-${arch}`),
-    readLock(`build-${hostArchitecture()}`),
-    readFile(join(projectRoot, 'vm/guest/init')),
-    agentSources(),
-  ]);
-  const hash = createHash('sha256')
-    .update(`${layerKey(guest)}\n${layerKey(kernel)}\n`)
-    .update(init);
-  for (const { name, content } of agent) hash.update(`\n${name}\n`).update(content);
-  // The compiler decides the agent's bytes; its version is the same in the locks of all hosts.
-  hash.update(compilers.packages.find(({ name }) => name === 'gcc-14')?.version ?? '');
-  return { guest, kernel, init, agent, id: `${arch}-${series}-${hash.digest('hex').slice(0, 16)}` };
-}
-
 /** The image for a spec, built when the cache has none. */
 export async function guestImage(spec: ImageSpec, work: Work & MirrorOptions): Promise<GuestImage> {
   const sources = await imageSources(spec);
   const directory = join(await cachePath('images'), sources.id);
-  await makeOnce(directory, work.signal, async (temp) => {
-    const stop = new AbortController();
-    const either = { ...work, signal: AbortSignal.any([work.signal, stop.signal]) };
-    try {
-      await buildImage(spec, sources, temp, either);
-    } catch (error) {
-      stop.abort(error);
-      throw error;
-    }
-  });
+  await makeOnce(directory, work.signal, (temp) => buildImage(spec, sources, temp, work));
+  // They are shared with other images, and may have been broken or removed by hand.
+  const layerWork = withRunRoot(work);
+  await layerDirectory(sources.guest, layerWork);
+  await layerDirectory(sources.kernel, layerWork);
   return await describe(spec, sources, directory);
+}
+
+export interface ImageStatus {
+  readonly image: GuestImage;
+  readonly isBuilt: boolean;
+  /** Processes that hold it. */
+  readonly holders: readonly number[];
+}
+
+/** What the cache knows of an image; builds and fetches nothing. */
+export async function imageStatus(spec: ImageSpec): Promise<ImageStatus> {
+  const sources = await imageSources(spec);
+  const directory = join(await cachePath('images'), sources.id);
+  const isBuilt = await exists(directory);
+  const holders = isBuilt ? await holdersOf(directory) : [];
+  return { image: await describe(spec, sources, directory), isBuilt, holders };
+}
+
+/** Builds everything of an image below `directory`, layers excepted: those go to their own place in the cache. */
+async function buildImage(
+  { arch }: ImageSpec,
+  sources: ImageSources,
+  directory: string,
+  work: Work & MirrorOptions,
+): Promise<void> {
+  const [base, kernel, agent] = await allOrStop(work, (either) => {
+    const layerWork = withRunRoot(either);
+    return [
+      layerDirectory(sources.guest, layerWork),
+      layerDirectory(sources.kernel, layerWork),
+      toolsRoot('build', either).then((root) => compileAgent(arch, sources.agent, root, either.signal)),
+    ];
+  });
+  await copyFile(join(kernel, 'vmlinuz'), join(directory, 'vmlinuz'));
+  const initramfs = await makeInitramfs({ base, kernel, init: sources.init, agent });
+  await writeFile(join(directory, 'initrd'), initramfs);
+  await writeFile(
+    join(directory, layersName),
+    JSON.stringify([layerKey(sources.guest), layerKey(sources.kernel)]),
+  );
+}
+
+/** One unpacking of the tools root for all who ask, begun when the first one does. */
+function withRunRoot(work: Work & MirrorOptions): LayerWork {
+  let root: Promise<string> | undefined;
+  return { ...work, runRoot: () => (root ??= toolsRoot('run', work)) };
+}
+
+/** Runs parts side by side; when one fails, the others are stopped and have ended before anybody hears of it. */
+async function allOrStop<T extends readonly unknown[]>(
+  work: Work & MirrorOptions,
+  start: (work: Work & MirrorOptions) => { readonly [K in keyof T]: Promise<T[K]> },
+): Promise<T> {
+  const stop = new AbortController();
+  const parts = start({ ...work, signal: AbortSignal.any([work.signal, stop.signal]) });
+  try {
+    return await Promise.all(parts);
+  } catch (error) {
+    stop.abort(error);
+    await Promise.allSettled(parts);
+    throw error;
+  }
 }
 
 /** Where everything of an image is, whether it is there or not. */
@@ -95,22 +127,53 @@ async function describe(spec: ImageSpec, sources: ImageSources, directory: strin
   };
 }
 
-async function buildImage(
-  { arch }: ImageSpec,
-  sources: ImageSources,
-  directory: string,
-  work: Work & MirrorOptions,
-): Promise<void> {
-  const runRoot = toolsRoot('run', work);
-  runRoot.catch(() => undefined);
-  const layerWork: LayerWork = { ...work, runRoot: () => runRoot };
-  const buildRoot = toolsRoot('build', work);
-  const [base, kernel, agent] = await Promise.all([
-    layerDirectory(sources.guest, layerWork),
-    layerDirectory(sources.kernel, layerWork),
-    buildRoot.then((root) => compileAgent(arch, sources.agent, root, work.signal)),
-  ]);
-  await copyFile(join(kernel, 'vmlinuz'), join(directory, 'vmlinuz'));
-  const initramfs = await makeInitramfs({ base, kernel, init: sources.init, agent });
-  await writeFile(join(directory, 'initrd'), initramfs);
+export interface VerifyResult {
+  /** Whether every file is. */
+  readonly same: boolean;
+  readonly files: readonly {
+    readonly name: string;
+    readonly same: boolean;
+    /** Of the file in the cache. */
+    readonly sha256: string;
+  }[];
+}
+
+/** Builds an image once more from its lock, beside the cached one, and compares every byte. */
+export async function verifyImage(spec: ImageSpec, work: Work & MirrorOptions): Promise<VerifyResult> {
+  const image = await guestImage(spec, work);
+  const sources = await imageSources(spec);
+  const again = tempBeside(join(await cachePath('work'), 'verify'));
+  const [base, kernel] = [join(again, 'base'), join(again, 'kernel')];
+  try {
+    await mkdir(base, { recursive: true });
+    await mkdir(kernel);
+    await buildLayer(sources.guest, base, withRunRoot(work));
+    await buildLayer(sources.kernel, kernel, withRunRoot(work));
+    const agent = await compileAgent(spec.arch, sources.agent, await toolsRoot('build', work), work.signal);
+    const initrd = await makeInitramfs({ base, kernel, init: sources.init, agent });
+    const files = await Promise.all([
+      compare('kernel', image.kernel, hashFile(join(kernel, 'vmlinuz'))),
+      compare('initrd', image.initrd, createHash('sha256').update(initrd).digest('hex')),
+      compare('base', image.base, hashFile(join(base, squashfsName))),
+      compare('kernel layer', image.kernelLayer, hashFile(join(kernel, squashfsName))),
+    ]);
+    return { same: files.every(({ same }) => same), files };
+  } finally {
+    await rm(again, { recursive: true, force: true });
+  }
+}
+
+async function compare(
+  name: string,
+  cached: string,
+  again: string | Promise<string>,
+): Promise<VerifyResult['files'][number]> {
+  const sha256 = await hashFile(cached);
+  return { name, same: sha256 === (await again), sha256 };
+}
+
+async function hashFile(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
+  return hash.digest('hex');
 }

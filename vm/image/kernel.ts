@@ -3,10 +3,10 @@ import { basename, join } from 'node:path';
 import { FastioError } from '../errors.js';
 import { runOrThrow } from '../exec.js';
 import { isWantedInBase } from './base.js';
-import { type BuildContext, squashfsName } from './layers.js';
+import type { BuildContext } from './layers.js';
 import type { Lock, LockedPackage } from './lock.js';
 import { loadOrder, type LoadOrder } from './modules.js';
-import { type LayerEntry, squashPackages } from './squash.js';
+import { type LayerEntry, squashfsName, squashPackages } from './squash.js';
 import { toolCommand } from './tools.js';
 import { unpackDebs } from './unpack.js';
 

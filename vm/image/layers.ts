@@ -9,7 +9,7 @@ import { fetchPackages } from './fetch.js';
 import { buildKernel } from './kernel.js';
 import { lockBytes, type Lock } from './lock.js';
 import type { MirrorOptions } from './mirrors.js';
-import { squashPackages } from './squash.js';
+import { squashfsName, squashPackages } from './squash.js';
 import type { Work } from './work.js';
 
 /** Part of every layer's name: raise it whenever the code makes other bytes from the same lock. */
@@ -17,9 +17,6 @@ const assemblerVersion = 1;
 
 /** What building writes, over .deb size: a lz4 squashfs, and a kernel's modules unpacked for depmod. */
 const writtenRatio = { base: 2.5, kernel: 8 } as const;
-
-/** The file name of every layer's squashfs in its directory. */
-export const squashfsName = 'layer.squashfs';
 
 export interface LayerWork extends Work, MirrorOptions {
   /** Gives the tools root; called only when something must be built. */

@@ -3,7 +3,16 @@ import { join } from 'node:path';
 import { FastioError } from '../errors.js';
 import { run } from '../exec.js';
 import { cachePath, tempBeside } from './cache.js';
-import { debianArch, formatLock, lockFile, parseLock, type Lock, type LockedPackage } from './lock.js';
+import {
+  debianArch,
+  formatLock,
+  lockFile,
+  lockIds,
+  parseLock,
+  readLock,
+  type Lock,
+  type LockedPackage,
+} from './lock.js';
 import { mirrorList } from './mirrors.js';
 import { wantedPackages, type Wanted } from './packages.js';
 import type { Work } from './work.js';
@@ -62,6 +71,34 @@ export async function refreshLock(id: string, options: RefreshOptions): Promise<
     await rm(temp, { force: true });
   }
   return lock;
+}
+
+/** How one lock file changed. */
+export interface Refreshed {
+  readonly id: string;
+  readonly packages: number;
+  /** Packages that came, went, or have another version or hash. */
+  readonly changes: number;
+}
+
+/** Makes several lock files anew, one after the other. @param ids none means all. */
+export async function refreshLocks(
+  ids: readonly string[],
+  options: { readonly mirror?: string },
+  work: Work,
+): Promise<readonly Refreshed[]> {
+  const results: Refreshed[] = [];
+  // Every id is checked before the first file changes.
+  await Promise.all(ids.map(wantedPackages));
+  for (const id of ids.length === 0 ? lockIds : ids) {
+    const before = await readLock(id).catch(() => undefined);
+    const lock = await refreshLock(id, { ...work, ...options });
+    const known = new Set(before?.packages.map(({ sha256 }) => sha256));
+    const added = lock.packages.filter(({ sha256 }) => !known.has(sha256)).length;
+    const goneOrAdded = (before?.packages.length ?? 0) - (lock.packages.length - added) + added;
+    results.push({ id, packages: lock.packages.length, changes: before === undefined ? added : goneOrAdded });
+  }
+  return results;
 }
 
 interface Apt {

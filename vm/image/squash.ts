@@ -5,6 +5,9 @@ import { readTar, type TarHeader, type TarWriter, writeTar } from './tar.js';
 import { toolCommand } from './tools.js';
 import { mergedDirectories, openDeb } from './unpack.js';
 
+/** The file name of every layer's squashfs in its directory. */
+export const squashfsName = 'layer.squashfs';
+
 /** One thing to put into a layer; its path has no slash at either end. Owned by root. */
 export type LayerEntry = { readonly path: string; readonly mode: number } & (
   | { readonly type: 'file'; readonly content: Uint8Array | string }
