@@ -401,7 +401,8 @@ static void fairness(const void *arg)
 			}
 			NEED(cqe.res > 0 && cqe.flags & FASTIO_CQE_MORE, "res %d", cqe.res);
 			group_give(&group, buffer_of(&group, cqe), BUF_BYTES);
-			NEED(++others < PATIENCE, "ping %u waits behind %u completions of the other", ping, others);
+			others++;
+			NEED(others < PATIENCE, "ping %u waits behind %u completions of the other", ping, others);
 		}
 	}
 	flood.stop = true;
