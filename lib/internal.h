@@ -27,7 +27,7 @@ struct fastio_private;
  * @register_buffers: see fastio_register_buffers()
  * @unregister_buffers: see fastio_unregister_buffers()
  * @bufs_setup: see fastio_bufs_setup(); sets bufs->ring and bufs->bytes
- * @bufs_free: see fastio_bufs_free(); unmaps as well
+ * @bufs_free: see fastio_bufs_free(); the caller unmaps
  * @stats: see fastio_get_stats(); stats->ring is set
  */
 struct fastio_backend_ops {
@@ -78,6 +78,7 @@ struct fastio_thread {
  * @failed: -errno of the first thread that left unasked, else 0; atomic
  * @queues: what fio.queues points to
  * @map: what fio.map points to
+ * @bufs: provided buffers by group, to be unmapped at the end; bytes is 0 for those not in use
  * @device_fd: kernel back end: the device
  * @spare_fd: kernel back end: takes the device's place when it is shut down
  * @rings: kernel back end: the mapping
@@ -95,6 +96,7 @@ struct fastio_private {
 	int failed;
 	struct fastio_queue queues[FASTIO_MAX_WORKERS];
 	uint8_t map[FASTIO_MAX_WORKERS * FASTIO_SELF_WEIGHT_FULL];
+	struct fastio_bufs bufs[FASTIO_MAX_BUF_GROUPS];
 	int device_fd;
 	int spare_fd;
 	void *rings;
@@ -112,6 +114,9 @@ bool fastio_any_cqe(const struct fastio *fio);
 
 /* Nanoseconds of CLOCK_MONOTONIC. */
 uint64_t fastio_now_ns(void);
+
+/* register.c: gives back what provided buffers occupy. */
+void fastio_bufs_free_all(struct fastio_private *priv, bool forked);
 
 /* threads.c: both return when all threads run, or are gone. */
 int fastio_threads_start(struct fastio_private *priv, struct fastio_error *error);

@@ -61,11 +61,9 @@ static int kernel_unregister_buffers(struct fastio_private *priv)
 static int kernel_bufs_free(struct fastio_bufs *bufs)
 {
 	struct fastio_buf_group group = { .group = bufs->group };
-	int ret = device_ioctl(fastio_private(bufs->queue->fio)->device_fd, FASTIO_IOC_UNREGISTER_BUF_RING,
-			       (unsigned long)&group);
 
-	munmap(bufs->ring, bufs->bytes);
-	return ret;
+	return device_ioctl(fastio_private(bufs->queue->fio)->device_fd, FASTIO_IOC_UNREGISTER_BUF_RING,
+			    (unsigned long)&group);
 }
 
 static int kernel_bufs_setup(struct fastio_bufs *bufs)

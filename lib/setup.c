@@ -119,10 +119,13 @@ static int check_answers(struct fastio_private *priv, struct fastio_error *error
 	unsigned int answers = 0;
 
 	for (unsigned int i = 0; i < fio->nr_workers; i++) {
-		int ret;
+		struct fastio_sqe *sqe = fastio_get_sqe(&fio->queues[i]);
+		int ret = -EBUSY;
 
-		fastio_prep_nop(fastio_get_sqe(&fio->queues[i]));
-		ret = fastio_submit(&fio->queues[i]);
+		if (sqe) {
+			fastio_prep_nop(sqe);
+			ret = fastio_submit(&fio->queues[i]);
+		}
 		if (ret)
 			return fastio_fail(error, ret, "cannot wake worker %u (%s)", i, fastio_errno_name(ret));
 	}
@@ -194,6 +197,7 @@ void fastio_exit(struct fastio *fio)
 	forked = priv->owner != getpid();
 	if (!forked)
 		fastio_threads_stop(priv);
+	fastio_bufs_free_all(priv, forked);
 	priv->ops->free(priv, forked);
 	free(priv);
 }

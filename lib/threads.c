@@ -14,9 +14,9 @@ static void name_thread(const struct fastio_thread *thread)
 	char name[16];
 
 	if (thread->index < workers)
-		snprintf(name, sizeof(name), "fastio/%u", thread->index);
+		snprintf(name, sizeof(name), "fastio/%u", (uint8_t)thread->index);
 	else
-		snprintf(name, sizeof(name), "fastio-wq/%u", thread->index - workers);
+		snprintf(name, sizeof(name), "fastio-wq/%u", (uint8_t)(thread->index - workers));
 	pthread_setname_np(pthread_self(), name);
 }
 

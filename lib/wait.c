@@ -23,7 +23,7 @@ bool fastio_any_cqe(const struct fastio *fio)
 	for (unsigned int i = 0; i < fio->nr_queues; i++) {
 		const struct fastio_queue *queue = &fio->queues[i];
 
-		if (__atomic_load_n(&queue->ring->cq_tail, __ATOMIC_ACQUIRE) != queue->cq_head)
+		if (__atomic_load_n(&queue->ring->cq_tail, __ATOMIC_SEQ_CST) != queue->cq_head)
 			return true;
 	}
 	return false;

@@ -515,7 +515,11 @@ struct fastio_bufs {
  */
 int fastio_bufs_setup(struct fastio_bufs *bufs, struct fastio_queue *queue, unsigned int group, unsigned int entries);
 
-/** fastio_bufs_free - takes the group away. Receives that use it end with -ENOENT. Returns 0 or -errno. */
+/**
+ * fastio_bufs_free - takes the group away; fastio_exit() does so for those that are left
+ *
+ * Receives that use it end with -ENOENT when data comes. Returns 0 or -errno.
+ */
 int fastio_bufs_free(struct fastio_bufs *bufs);
 
 /**
