@@ -41,18 +41,28 @@ export function recordsOf(condition: Condition, records: readonly RunRecord[]): 
   return { main, aa: mine.filter(({ replica }) => replica === 'aa') };
 }
 
+/** Points worked out before, with what they were worked out from. */
+export type PointMemory = Map<string, { readonly key: string; readonly point: Point }>;
+
 /** The points of a condition with their figures, and the noise band between two measurements of its baseline. */
 export function judgeCondition(
   condition: Condition,
   records: ConditionRecords,
   setting: Setting,
+  memory: PointMemory = new Map(),
 ): { readonly points: readonly Point[]; readonly noise: readonly Noise[] } {
   const baseline = condition.points.find((point) => point.baseline);
   const baselineRecords = baseline === undefined ? [] : (records.main.get(baseline.id) ?? []);
   const base = samplesOf(baselineRecords.filter(isOk));
-  const points = condition.points.map((point) =>
-    pointOf(point, records.main.get(point.id) ?? [], base, setting),
-  );
+  const points = condition.points.map((planned) => {
+    const own = records.main.get(planned.id) ?? [];
+    const key = JSON.stringify([setting.incomparable, ...[own, baselineRecords].map(signature)]);
+    const known = memory.get(planned.id);
+    if (known?.key === key) return known.point;
+    const point = pointOf(planned, own, base, setting);
+    memory.set(planned.id, { key, point });
+    return point;
+  });
   const again = samplesOf(records.aa.filter(isOk));
   const ratio = ratioFigure(
     placed(again, rps),
@@ -65,6 +75,7 @@ export function judgeCondition(
   return { points, noise: [{ suite: condition.suite, connections, messageBytes, rate, ratio }] };
 }
 
+const signature = (records: readonly RunRecord[]): unknown => records.map(({ id, status }) => [id, status]);
 const isOk = (record: RunRecord): boolean => record.status === 'ok';
 const rps = (sample: Sample): number => sample.requestsPerSecond;
 const perCpu = (sample: Sample): number | null => sample.requestsPerSecondPerCpu;

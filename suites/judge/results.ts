@@ -9,6 +9,7 @@ import type { ProfileName } from '../schema/suite.js';
 import { judgeClaims } from './claims.js';
 import type { Conditions } from './comparable.js';
 import { incomparableReasons } from './comparable.js';
+import type { PointMemory } from './points.js';
 import { judgeCondition, recordsOf } from './points.js';
 
 /** All of results.json that is not worked out from raw records. */
@@ -24,14 +25,12 @@ export interface ResultsInput {
   readonly claims: readonly Claim[];
 }
 
-type Judged = ReturnType<typeof judgeCondition>;
-
 /**
- * Makes results out of raw records. Conditions whose records did not change since the last call are not worked out
- * again: intervals take thousands of draws, and results are written after every run.
+ * Makes results out of raw records. Points whose records and baseline did not change since the last call are not
+ * worked out again: intervals take thousands of draws, and results are written after every run.
  */
 export function resultsBuilder(): (input: ResultsInput, records: readonly RunRecord[]) => Results {
-  const memory = new Map<string, { readonly key: string; readonly judged: Judged }>();
+  const memory: PointMemory = new Map();
   return (input, records) => {
     const { header, plan, suites, claims } = input;
     const points: Point[] = [];
@@ -42,20 +41,14 @@ export function resultsBuilder(): (input: ResultsInput, records: readonly RunRec
       const { boots, processes } = loaded.suite.profiles[header.profile];
       const mine = recordsOf(condition, records);
       const incomparable = incomparableReasons(conditionsFor(header, loaded.suite.vm.cpus));
-      const all = [...mine.main.values(), mine.aa].flat();
-      const key = JSON.stringify([all.map(({ id, status }) => [id, status]), incomparable]);
-      const known = memory.get(`${condition.suite}/${condition.id}`);
-      const judged =
-        known?.key === key
-          ? known.judged
-          : judgeCondition(condition, mine, {
-              clock: header.clock.name,
-              seed: header.seed,
-              runsPerPoint: boots * processes,
-              titleOf: (server) => loaded.suite.servers[server]?.title ?? server,
-              incomparable,
-            });
-      memory.set(`${condition.suite}/${condition.id}`, { key, judged });
+      const setting = {
+        clock: header.clock.name,
+        seed: header.seed,
+        runsPerPoint: boots * processes,
+        titleOf: (server: string) => loaded.suite.servers[server]?.title ?? server,
+        incomparable,
+      };
+      const judged = judgeCondition(condition, mine, setting, memory);
       points.push(...judged.points);
       noise.push(...judged.noise);
     }
