@@ -86,6 +86,16 @@ bool net_at_end(int fd)
 	return poll(&events, 1, 10000 * ktap_slowness()) == 1 && recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
 }
 
+bool net_is_gone(int fd)
+{
+	struct pollfd events = { .fd = fd, .events = POLLIN };
+	char byte;
+
+	if (poll(&events, 1, 10000 * ktap_slowness()) != 1)
+		return false;
+	return recv(fd, &byte, 1, MSG_DONTWAIT) == 0 || errno == ECONNRESET;
+}
+
 size_t net_clog(int fd)
 {
 	static const char zeros[65536];

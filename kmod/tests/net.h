@@ -27,6 +27,9 @@ void net_read(int fd, void *data, size_t bytes);
 /* Whether @fd is at its end within ten seconds (times slowness). */
 bool net_at_end(int fd);
 
+/* Whether @fd is at its end or reset within ten seconds (times slowness). */
+bool net_is_gone(int fd);
+
 /* Sets the send buffer to the least there is and fills it, so that a send has to wait. Return: bytes it took. */
 size_t net_clog(int fd);
 

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Levels of files, sockets, tasks and memory of the whole system. */
+#define _GNU_SOURCE
+#include "levels.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "ctx.h"
+#include "ktap.h"
+
+#define SLAB_SLACK_KIB		1024
+#define VMALLOC_SLACK_KIB	256
+
+/* The number behind the first occurrence of @label in a /proc file, or 0 when there is none. */
+static long number_in(const char *path, const char *label)
+{
+	static char text[65536];
+	FILE *file = fopen(path, "r");
+	const char *at;
+	long number = 0;
+	size_t bytes;
+
+	NEED(file, "%s", path);
+	bytes = fread(text, 1, sizeof(text) - 1, file);
+	text[bytes] = 0;
+	fclose(file);
+	at = strstr(text, label);
+	if (at)
+		sscanf(at + strlen(label), "%ld", &number);
+	return number;
+}
+
+struct levels levels_now(void)
+{
+	return (struct levels) {
+		.files = number_in("/proc/sys/fs/file-nr", ""),
+		.tcp = number_in("/proc/net/sockstat", "TCP: inuse "),
+		.sockets = number_in("/proc/net/sockstat", "sockets: used "),
+		.tasks = number_in("/proc/loadavg", "/"),
+		.slab_kib = number_in("/proc/meminfo", "SUnreclaim:"),
+		.vmalloc_kib = number_in("/proc/meminfo", "VmallocUsed:"),
+		.locked_pages = number_in("/proc/vmstat", "nr_foll_pin_acquired ") -
+				number_in("/proc/vmstat", "nr_foll_pin_released "),
+	};
+}
+
+void levels_flat(const struct levels *before)
+{
+	uint64_t end = now_ns() + 20000000000ULL * ktap_slowness();
+	struct levels now;
+
+	do {
+		sleep_ms(100);
+		now = levels_now();
+		if (now.files <= before->files && now.tcp <= before->tcp && now.sockets <= before->sockets &&
+		    now.tasks <= before->tasks && now.locked_pages <= before->locked_pages &&
+		    now.slab_kib <= before->slab_kib + SLAB_SLACK_KIB &&
+		    now.vmalloc_kib <= before->vmalloc_kib + VMALLOC_SLACK_KIB)
+			return;
+	} while (now_ns() < end);
+	ktap_fail(__FILE__, __LINE__, "levels rose: files %ld to %ld, TCP %ld to %ld, sockets %ld to %ld, tasks %ld to %ld",
+		  before->files, now.files, before->tcp, now.tcp, before->sockets, now.sockets, before->tasks, now.tasks);
+	ktap_fail(__FILE__, __LINE__, "slab %ld to %ld KiB, vmalloc %ld to %ld KiB, pinned pages %ld to %ld", before->slab_kib,
+		  now.slab_kib, before->vmalloc_kib, now.vmalloc_kib, before->locked_pages, now.locked_pages);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the whole system holds of files, sockets, tasks and memory: leaks of the module show as a level that rose. */
+#ifndef FASTIO_TESTS_LEVELS_H
+#define FASTIO_TESTS_LEVELS_H
+
+/**
+ * struct levels - counts of the whole system
+ * @files: open files, from /proc/sys/fs/file-nr
+ * @tcp: TCP sockets in use, from /proc/net/sockstat
+ * @sockets: sockets of any kind, from the same
+ * @tasks: threads, from /proc/loadavg
+ * @slab_kib: slab memory that cannot be reclaimed, from /proc/meminfo
+ * @vmalloc_kib: vmalloc memory, from /proc/meminfo
+ * @locked_pages: pages pinned by drivers (FOLL_PIN) and not released, from /proc/vmstat
+ */
+struct levels {
+	long files;
+	long tcp;
+	long sockets;
+	long tasks;
+	long slab_kib;
+	long vmalloc_kib;
+	long locked_pages;
+};
+
+struct levels levels_now(void);
+
+/*
+ * Checks that everything has come back to @before: files, sockets, tasks and pins exactly, memory within what the
+ * system's own caches wander (1 MiB of slab, 256 KiB of vmalloc). Deferred frees get 20 seconds (times slowness).
+ */
+void levels_flat(const struct levels *before);
+
+#endif
