@@ -49,6 +49,8 @@ void fio_cancel(struct user_req *req)
 	bool busy = false;
 	int count = 0;
 
+	/* What a wq thread has finished completes with its own result. */
+	fio_wq_reap(req->ring);
 	for (struct user_req *at = req->ring->oldest; at && (all || !count); at = newer) {
 		newer = at->newer;
 		if (at == req || !matches(at, &req->sqe))

@@ -47,11 +47,11 @@ static const struct rule rules[FASTIO_OP_LAST] = {
 	[FASTIO_OP_SEND_RECV] = { FD | ADDR | LEN | OP_FLAGS | ADDR2 | LEN2 | BUF, SLOT | SELECT, ANY_MSG_FLAGS },
 	[FASTIO_OP_RECVMSG] = { FD | ADDR | OP_FLAGS, SLOT | NOWAIT, ANY_MSG_FLAGS },
 	[FASTIO_OP_SENDMSG] = { FD | ADDR | OP_FLAGS, SLOT | NOWAIT, ANY_MSG_FLAGS },
-	[FASTIO_OP_READ] = { FD | ADDR | LEN | OFF | BUF, FIXED | ASYNC | NOWAIT, 0 },
-	[FASTIO_OP_WRITE] = { FD | ADDR | LEN | OFF | BUF, FIXED | ASYNC | NOWAIT, 0 },
-	[FASTIO_OP_READV] = { FD | ADDR | LEN | OFF, ASYNC | NOWAIT, 0 },
-	[FASTIO_OP_WRITEV] = { FD | ADDR | LEN | OFF, ASYNC | NOWAIT, 0 },
-	[FASTIO_OP_POLL] = { FD | OP_FLAGS, SLOT, POLL_EVENTS },
+	[FASTIO_OP_READ] = { FD | ADDR | LEN | OFF | BUF, SLOT | FIXED | ASYNC | NOWAIT, 0 },
+	[FASTIO_OP_WRITE] = { FD | ADDR | LEN | OFF | BUF, SLOT | FIXED | ASYNC | NOWAIT, 0 },
+	[FASTIO_OP_READV] = { FD | ADDR | LEN | OFF, SLOT | ASYNC | NOWAIT, 0 },
+	[FASTIO_OP_WRITEV] = { FD | ADDR | LEN | OFF, SLOT | ASYNC | NOWAIT, 0 },
+	[FASTIO_OP_POLL] = { FD | OP_FLAGS, 0, POLL_EVENTS },
 	[FASTIO_OP_CLOSE] = { FD, 0, 0 },
 	[FASTIO_OP_OPENAT] = { FD | ADDR | LEN | OP_FLAGS, 0, ~0u },
 	[FASTIO_OP_FSYNC] = { FD | OFF | LEN | OP_FLAGS, 0, FASTIO_FSYNC_DATASYNC },
@@ -88,6 +88,8 @@ static bool fields_agree(const struct fastio_sqe *sqe)
 		return sqe->len <= 1024;
 	case FASTIO_OP_OPENAT:
 		return sqe->fd == AT_FDCWD;
+	case FASTIO_OP_TIMEOUT:
+		return sqe->off <= INT64_MAX;
 	case FASTIO_OP_CANCEL:
 		return sqe->op_flags & FASTIO_CANCEL_FD ? !sqe->addr : !sqe->fd;
 	default:
