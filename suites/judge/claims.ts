@@ -139,10 +139,10 @@ function verdictOf(
     return { verdict: 'FAIL', reason: `the point failed: ${failed.reasons[0] ?? 'see its log'}` };
   }
   if (found.some((point) => point?.status === 'pending')) return notComparable('not measured yet');
-  const invalid = found.find((point) => point?.status === 'invalid');
-  if (invalid !== undefined) return notComparable(invalid.reasons[0] ?? 'the point is invalid');
   const why = whyNotJudged(claim, conditions);
   if (why !== undefined) return notComparable(why);
+  const invalid = found.find((point) => point?.status === 'invalid');
+  if (invalid !== undefined) return notComparable(invalid.reasons[0] ?? 'the point is invalid');
   if (typeof measured === 'string') {
     return measured.startsWith('no straight line')
       ? { verdict: 'FAIL', reason: measured }

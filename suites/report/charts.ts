@@ -1,6 +1,7 @@
 import type { TopLevelSpec } from 'vega-lite';
-import type { ClaimResult, Figure, Point, Results } from '../schema/results.js';
+import type { ClaimResult, Point, Results } from '../schema/results.js';
 import { conditionText } from './format.js';
+import { instructionChart, latencyChart, loadChart } from './latency-charts.js';
 import { drawSvg, ink, mutedInk, seriesColours } from './svg.js';
 
 export interface Chart {
@@ -28,7 +29,10 @@ export async function drawCharts(results: Results): Promise<readonly Chart[]> {
     charts.push(...(await latencyChart(key, where, points)));
     charts.push(...(await instructionChart(key, where, points, colours)));
   }
-  return [...charts, ...(await loadCharts(results, measured))];
+  for (const [key, points] of byCondition(measured.filter(({ rate }) => rate !== null))) {
+    charts.push(...(await loadChart(key, points, coloursOf(results, points))));
+  }
+  return charts;
 }
 
 function byCondition(points: readonly Point[]): ReadonlyMap<string, readonly Point[]> {
@@ -40,7 +44,7 @@ function byCondition(points: readonly Point[]): ReadonlyMap<string, readonly Poi
   return groups;
 }
 
-interface Colours {
+export interface Colours {
   readonly titles: readonly string[];
   readonly range: readonly string[];
 }
@@ -69,7 +73,7 @@ async function scalingCharts(
   charts.push({
     name: `${key}-requests`,
     title: `Requests per second, ${where}`,
-    caption: `Bars are 95 % intervals. Higher is better, but see the next chart for what it costs.${publishedCaption}`,
+    caption: `Higher is better, but see the next chart for what it costs. Bars are 95 % intervals, often shorter than the dot; hollow dots are invalid points.${publishedCaption}`,
     svg: await drawSvg(byWorkers(points, 'requestsPerSecond', 'requests/s', colours, published)),
   });
   if (points.some(({ summary }) => summary?.requestsPerSecondPerCpu)) {
@@ -114,11 +118,20 @@ function byWorkers(
   { titles, range }: Colours,
   published: readonly PublishedDot[],
 ): TopLevelSpec {
-  const values = points.flatMap(({ title, workers, summary }) => {
+  const values = points.flatMap(({ title, workers, summary, status }) => {
     const figure = summary?.[metric];
     return figure === undefined || figure === null
       ? []
-      : [{ server: title, workers, value: figure.median, low: figure.low, high: figure.high }];
+      : [
+          {
+            server: title,
+            workers,
+            value: figure.median,
+            low: figure.low,
+            high: figure.high,
+            invalid: status !== 'ok',
+          },
+        ];
   });
   const workers = [...new Set([...values, ...published].map((row) => row.workers))].sort((a, b) => a - b);
   const x = {
@@ -126,7 +139,11 @@ function byWorkers(
     type: 'quantitative' as const,
     title: 'threads, or kernel workers of FastIO',
     axis: { values: workers, format: 'd' },
-    scale: { domain: [(workers[0] ?? 1) - 0.25, (workers.at(-1) ?? 1) + 0.25], nice: false, zero: false },
+    scale: {
+      domain: [(workers[0] ?? 1) - 0.2, (workers.at(-1) ?? 1) + (published.length > 0 ? 0.6 : 0.2)],
+      nice: false,
+      zero: false,
+    },
   };
   const y = {
     type: 'quantitative' as const,
@@ -146,7 +163,13 @@ function byWorkers(
     },
     { mark: { type: 'line', strokeWidth: 2 }, encoding: { x, y: { ...y, field: 'value' }, color } },
     {
-      mark: { type: 'point', filled: true, size: 55, opacity: 1 },
+      transform: [{ filter: '!datum.invalid' }],
+      mark: { type: 'point', filled: true, size: 60, opacity: 1 },
+      encoding: { x, y: { ...y, field: 'value' }, color },
+    },
+    {
+      transform: [{ filter: 'datum.invalid' }],
+      mark: { type: 'point', filled: false, size: 60, opacity: 1, strokeWidth: 1.5 },
       encoding: { x, y: { ...y, field: 'value' }, color },
     },
   ];
@@ -165,167 +188,10 @@ function byWorkers(
       },
       {
         data: { values: last === undefined ? [] : [{ ...last, label: 'published' }] },
-        mark: { type: 'text', align: 'right', dx: -2, dy: 16, color: mutedInk },
+        mark: { type: 'text', align: 'left', dx: 9, color: mutedInk, fontSize: 12 },
         encoding: { x, y: { ...y, field: 'value' }, text: { field: 'label' } },
       },
     );
   }
-  return { width: 620, height: 300, data: { values }, layer: layers };
-}
-
-const percentileNames = [
-  ['p50Ns', 'p50'],
-  ['p99Ns', 'p99'],
-  ['p999Ns', 'p99.9'],
-] as const;
-
-async function latencyChart(key: string, where: string, points: readonly Point[]): Promise<readonly Chart[]> {
-  const rows = points.flatMap(({ title, workers, summary }) =>
-    percentileNames.flatMap(([name, percentile]) => {
-      const figure: Figure | null | undefined = summary?.[name];
-      return figure === undefined || figure === null
-        ? []
-        : [{ row: `${title} ×${workers}`, percentile, us: figure.median / 1_000 }];
-    }),
-  );
-  if (rows.length === 0) return [];
-  const order = [...new Set(rows.map(({ row }) => row))];
-  const y = { field: 'row', type: 'nominal' as const, title: null, sort: order };
-  const x = {
-    field: 'us',
-    type: 'quantitative' as const,
-    title: 'µs, logarithmic',
-    scale: { type: 'log' as const, nice: true },
-    axis: { format: '~s', grid: true, tickCount: 5 },
-  };
-  const shapes = { domain: ['p50', 'p99', 'p99.9'], range: ['circle', 'diamond', 'triangle-right'] };
-  return [
-    {
-      name: `${key}-latency`,
-      title: `Latency, ${where}`,
-      caption:
-        'Median, 99th and 99.9th percentile of all latencies together. In a closed loop the generator waits for each reply, so these say nothing about the tail under a given load.',
-      svg: await drawSvg({
-        width: 520,
-        height: { step: 22 },
-        data: { values: rows },
-        layer: [
-          {
-            mark: { type: 'rule', color: mutedInk, opacity: 0.6 },
-            encoding: {
-              y,
-              x: { ...x, aggregate: 'min' },
-              x2: { field: 'us', aggregate: 'max' },
-            },
-          },
-          {
-            mark: { type: 'point', filled: true, size: 60, opacity: 1, color: seriesColours[0] ?? ink },
-            encoding: {
-              y,
-              x,
-              shape: {
-                field: 'percentile',
-                type: 'nominal',
-                scale: shapes,
-                legend: { symbolType: 'circle' },
-              },
-              color: {
-                field: 'percentile',
-                type: 'nominal',
-                scale: {
-                  domain: shapes.domain,
-                  range: [seriesColours[0] ?? ink, seriesColours[1] ?? ink, seriesColours[6] ?? ink],
-                },
-              },
-            },
-          },
-        ],
-      }),
-    },
-  ];
-}
-
-async function instructionChart(
-  key: string,
-  where: string,
-  points: readonly Point[],
-  { titles, range }: Colours,
-): Promise<readonly Chart[]> {
-  const values = points.flatMap(({ title, workers, summary }) => {
-    const figure = summary?.instructionsPerRequest;
-    return figure === undefined || figure === null
-      ? []
-      : [{ server: title, row: `${title} ×${workers}`, instructions: figure.median }];
-  });
-  if (values.length === 0) return [];
-  return [
-    {
-      name: `${key}-instructions`,
-      title: `Instructions per request, ${where}`,
-      caption: 'All instructions of the server and the kernel on its behalf. Fewer is better.',
-      svg: await drawSvg({
-        width: 520,
-        height: { step: 22 },
-        data: { values },
-        mark: { type: 'bar', cornerRadiusEnd: 3, height: { band: 0.65 } },
-        encoding: {
-          y: { field: 'row', type: 'nominal', title: null, sort: null },
-          x: {
-            field: 'instructions',
-            type: 'quantitative',
-            title: 'instructions per request',
-            axis: { format: '~s', grid: true },
-          },
-          color: {
-            field: 'server',
-            type: 'nominal',
-            scale: { domain: [...titles], range: [...range] },
-            legend: null,
-          },
-        },
-      }),
-    },
-  ];
-}
-
-/** Open loop: latency against the load that was offered. */
-async function loadCharts(results: Results, measured: readonly Point[]): Promise<readonly Chart[]> {
-  const charts: Chart[] = [];
-  for (const [key, points] of byCondition(measured.filter(({ rate }) => rate !== null))) {
-    const [first] = points;
-    if (first === undefined) continue;
-    const { titles, range } = coloursOf(results, points);
-    const values = points.flatMap(({ title, workers, rate, summary }) => {
-      const p99 = summary?.p99Ns;
-      return p99 === undefined || p99 === null
-        ? []
-        : [{ server: title, line: `${title} ×${workers}`, rate, us: p99.median / 1_000 }];
-    });
-    if (values.length === 0) continue;
-    charts.push({
-      name: `${key}-load`,
-      title: `p99 latency against offered load, ${conditionText({ ...first, rate: null })}`,
-      caption:
-        'Open loop, measured from the time each request was to be sent: what waits in a queue counts. Lower and further right is better.',
-      svg: await drawSvg({
-        width: 620,
-        height: 300,
-        data: { values },
-        mark: { type: 'line', point: { filled: true, size: 50 }, strokeWidth: 2 },
-        encoding: {
-          x: { field: 'rate', type: 'quantitative', title: 'requests/s sent', axis: { format: '~s' } },
-          y: {
-            field: 'us',
-            type: 'quantitative',
-            title: 'p99, µs, logarithmic',
-            scale: { type: 'log' },
-            axis: { format: '~s' },
-          },
-          color: { field: 'server', type: 'nominal', scale: { domain: [...titles], range: [...range] } },
-          detail: { field: 'line' },
-        },
-      }),
-    });
-  }
-  return charts;
+  return { width: 900, height: 340, data: { values }, layer: layers };
 }

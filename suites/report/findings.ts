@@ -46,12 +46,31 @@ export function findings(results: Results): readonly string[] {
     }
   }
   const bad = results.points.filter(({ status }) => status === 'failed' || status === 'invalid');
-  if (bad.length > 0) {
+  for (const [reason, points] of byReason(bad)) {
+    const names = points.map(label);
+    const shown = names.length > 4 ? [...names.slice(0, 3), `${names.length - 3} more`] : names;
     lines.push(
-      `${plural(bad.length, 'point')} failed or ${bad.length === 1 ? 'is' : 'are'} invalid: ${bad.map((point) => `${label(point)} (${point.reasons[0] ?? point.status})`).join('; ')}.`,
+      `${points[0]?.status === 'failed' ? 'Failed' : 'Invalid'}: ${shown.join(', ')}. ${sentence(reason)}`,
     );
   }
   return lines;
+}
+
+/** Points grouped by why they do not count; numbers in a reason differ from point to point and are no difference. */
+function byReason(points: readonly Point[]): ReadonlyMap<string, readonly Point[]> {
+  const groups = new Map<string, { readonly reason: string; readonly points: Point[] }>();
+  for (const point of points) {
+    const reason = point.reasons[0] ?? point.status;
+    const key = `${point.status} ${reason.replace(/\d+(\.\d+)?/g, '#')}`;
+    const group = groups.get(key) ?? { reason, points: [] };
+    group.points.push(point);
+    groups.set(key, group);
+  }
+  return new Map([...groups.values()].map((group) => [group.reason, group.points]));
+}
+
+function sentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
 /** What the figures of this run must not be used for. */

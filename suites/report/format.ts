@@ -26,11 +26,16 @@ export function elapsed(seconds: number): string {
   return `${Math.floor(whole / 3_600)} h ${Math.floor((whole % 3_600) / 60)} min`;
 }
 
-/** The interval alone: `68,900 to 70,400`; empty when there is none. */
+/** The interval alone: `68,900 to 70,400`; empty when there is none, or none that shows in three digits. */
 export function interval(figure: Figure | null, show: (value: number) => string = number): string {
   if (figure === null || figure.level === 'none') return '';
   const [low, high] = [show(figure.low), show(figure.high)];
-  return low === high ? `± < ${show(Math.max(figure.high - figure.low, 1e-3))}` : `${low} to ${high}`;
+  if (low === high) return '';
+  // A unit that both ends share is said once.
+  const unit = / \S+$/.exec(high)?.[0];
+  return unit !== undefined && low.endsWith(unit)
+    ? `${low.slice(0, -unit.length)} to ${high}`
+    : `${low} to ${high}`;
 }
 
 /** Value and interval in one line, for tables of text. */

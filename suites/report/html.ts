@@ -13,9 +13,10 @@ export function htmlReport(results: Results, charts: readonly Chart[]): string {
     `<p class="lead">${escape(headline(results))}</p>`,
     notice(results),
     list(findings(results)),
+    ...charts.slice(0, 1).map(figureOf),
     section('What was run', factsList(results) + runAgain(results)),
     results.claims.length === 0 ? '' : section('Published figures', claimsTable(results)),
-    charts.length === 0 ? '' : section('Charts', charts.map(figureOf).join('\n')),
+    charts.length < 2 ? '' : section('More charts', charts.slice(1).map(figureOf).join('\n')),
     section('All points', pointTables(results)),
     results.failures.length === 0 ? '' : section('Failures', failures(results)),
     section('What this cannot say', list(limitations(results))),
@@ -80,7 +81,9 @@ function claimsTable({ claims }: Results): string {
   const rows = claims.map((claim) => {
     const { verdict, measured, low, high, published, tolerance, direction, noise } = claim;
     const band =
-      noise === null ? '' : `<small>noise ${noise.low.toFixed(3)} to ${noise.high.toFixed(3)}</small>`;
+      noise === null || !/ratio/i.test(claim.metric)
+        ? ''
+        : `<small>noise ${noise.low.toFixed(3)} to ${noise.high.toFixed(3)}</small>`;
     const figure =
       measured === null || low === null || high === null
         ? '–'
@@ -114,7 +117,7 @@ function pointTable(points: readonly Point[]): string {
   const hasInstructions = points.some(({ summary }) => summary?.instructionsPerRequest);
   const columns = [
     '<th>Server</th>',
-    ...['Requests/s', 'CPUs used', 'Requests/s per CPU', 'Ratio to baseline', 'Per-CPU ratio'].map(head),
+    ...['Requests/s', 'CPUs used', 'Per CPU', 'Ratio', 'Per-CPU ratio'].map(head),
     ...['p50', 'p99', 'p99.9', ...(hasInstructions ? ['Instructions'] : []), 'Generator'].map(head),
     '<th>Note</th>',
   ];
@@ -123,7 +126,7 @@ function pointTable(points: readonly Point[]): string {
     const used = cpusUsed(point);
     const busy = Math.max(...point.samples.map(({ generatorBusy }) => generatorBusy ?? Number.NaN));
     const cells = [
-      `<td>${escape(label(point))}</td>`,
+      `<td class="name">${escape(label(point))}</td>`,
       cell(summary?.requestsPerSecond),
       `<td class="n">${used === null ? '–' : used.toFixed(2)}</td>`,
       cell(summary?.requestsPerSecondPerCpu),
@@ -134,7 +137,7 @@ function pointTable(points: readonly Point[]): string {
       cell(summary?.p999Ns, duration),
       ...(hasInstructions ? [cell(summary?.instructionsPerRequest)] : []),
       `<td class="n">${Number.isFinite(busy) ? `${(busy * 100).toFixed(0)} %` : '–'}</td>`,
-      `<td>${status === 'ok' ? '' : `<span class="chip ${status}">${status}</span>`}<small>${reasons.map(escape).join('<br>')}</small></td>`,
+      `<td class="note">${status === 'ok' ? '' : `<span class="chip ${status}">${status}</span>`}<small>${reasons.map(escape).join('<br>')}</small></td>`,
     ];
     return `<tr${point.baseline ? ' class="base"' : ''}>${cells.join('')}</tr>`;
   });
@@ -160,8 +163,8 @@ function failures(results: Results): string {
 
 const words = `<dl class="words">
 <dt>Workers</dt><dd>Threads of epoll and io_uring; kernel workers of FastIO, which has its application thread besides.</dd>
-<dt>Requests/s per CPU</dt><dd>Requests divided by the CPU time of all threads of the server, kernel workers and spinning threads among them. 1 CPU is one CPU busy all the time.</dd>
-<dt>Ratio to baseline</dt><dd>Requests/s divided by those of the baseline (shaded row) at the same connections and message, measured in the same boots in random order.</dd>
+<dt>Per CPU</dt><dd>Requests per second divided by the CPUs used: by the CPU time of all threads of the server, kernel workers and spinning threads among them. 1 CPU is one CPU busy all the time.</dd>
+<dt>Ratio</dt><dd>Requests/s divided by those of the baseline (shaded row) at the same connections and message, measured in the same boots in random order.</dd>
 <dt>Interval</dt><dd>Below each figure: 95 % bootstrap interval over boots, or over the highest level that was repeated.</dd>
 <dt>Generator</dt><dd>How busy the busiest thread of the load generator was. Above 90 % the point is invalid: the generator may have been what was measured.</dd>
 <dt>NOT COMPARABLE</dt><dd>The figure was measured, or could be, but not under conditions in which it would confirm or refute the claim.</dd>

@@ -9,10 +9,11 @@ ${colourCss(':root')}
 --pass:#5fd39f;--pass-bg:#12322a;--fail:#ff8a80;--fail-bg:#3d1a18;--none:#a0a9b4;--none-bg:#272c33;--warn:#f0c060;--warn-bg:#362a10}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-main{max-width:1080px;margin:0 auto;padding:40px 24px 80px}
+main{max-width:1240px;margin:0 auto;padding:40px 24px 80px}
 h1{font-size:26px;line-height:1.25;margin:0 0 4px}
 h2{font-size:19px;margin:48px 0 12px}
-h3{font-size:15px;margin:0 0 2px}
+h3{font-size:15px;margin:24px 0 4px}
+figure h3{margin-top:0}
 p{margin:0 0 12px}
 a{color:var(--accent)}
 .sub{color:var(--muted);margin:0 0 20px}
@@ -25,8 +26,10 @@ a{color:var(--accent)}
 .scroll{overflow-x:auto;margin:0 0 8px}
 table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
 th{color:var(--muted);font-weight:500;text-align:left;vertical-align:bottom;padding:6px 10px;border-bottom:1px solid var(--line);white-space:nowrap}
-td{padding:7px 10px;border-bottom:1px solid var(--line);vertical-align:top}
+td{padding:6px 8px;border-bottom:1px solid var(--line);vertical-align:top}
 th.n,td.n{text-align:right;white-space:nowrap}
+td.name{white-space:nowrap}
+td.note{min-width:130px}
 td small,.small{display:block;color:var(--muted);font-size:12px}
 tr.base td{background:var(--panel)}
 .chip{display:inline-block;padding:1px 9px;border-radius:10px;font-size:12px;font-weight:600;white-space:nowrap}

@@ -70,11 +70,12 @@ export function fakeGuests(mishaps: Mishaps = {}, noise = 0.01): FakeGuests {
         const program = argv[0] ?? '';
         const pid = 1_000 + run;
         const say = (text: string): void => options.onStdout?.(Buffer.from(`${text}\n`));
-        options.signal?.addEventListener('abort', () => {
-          reject(options.signal?.reason as Error);
-        });
-        death.signal.addEventListener('abort', () => {
-          reject(death.signal.reason as Error);
+        const dead = AbortSignal.any([
+          death.signal,
+          ...(options.signal === undefined ? [] : [options.signal]),
+        ]);
+        dead.addEventListener('abort', () => {
+          reject(dead.reason as Error);
         });
         say(`fastio-pid ${pid}`);
         if (mishaps.crashAtStart?.(run, program) === true) {
