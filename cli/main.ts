@@ -10,11 +10,14 @@ import { runCommand } from './context.js';
 import { exitCodes } from './exit.js';
 import type { GuestOptions } from './options.js';
 import { guestOptions, integer, nameOption } from './options.js';
+import { addSuiteCommands } from './suite-commands.js';
+
+const version = versionOf(join(projectRoot, 'package.json'));
 
 /** Commands are loaded when they are run, so that `fastio exec` does not wait for what only `fastio up` needs. */
 const program = new Command('fastio')
   .description('A reproducible testbed for asynchronous kernel I/O: guests, builds, measurements, verdicts.')
-  .version(versionOf(join(projectRoot, 'package.json')))
+  .version(version)
   .option('--json', 'print the result as JSON on stdout, and progress as JSON lines on stderr')
   .option('-v, --verbose', 'also show what builds and guests print')
   .option('-q, --quiet', 'show no progress')
@@ -121,6 +124,8 @@ program
   .action((from: string, to: string) =>
     act(async (c) => (await import('./commands/guest.js')).cp(from, to, c)),
   );
+
+addSuiteCommands(program, version, act);
 
 const image = program.command('image').description('the guest’s image and its lock files');
 for (const [name, description] of [

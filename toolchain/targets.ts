@@ -70,9 +70,23 @@ export interface ProgramSource {
   readonly outputs: readonly string[];
 }
 
+/** Names of the cross tools in the variables make knows. */
+export function compilerEnv(arch: Arch): Readonly<Record<string, string>> {
+  const tool = (name: string): string => `${triplets[arch]}-${name}`;
+  return {
+    CC: tool('gcc-14'),
+    CXX: tool('g++-14'),
+    AR: tool('ar'),
+    RANLIB: tool('ranlib'),
+    STRIP: tool('strip'),
+  };
+}
+
+const guestCompilers = { CC: 'gcc-14', CXX: 'g++-14', AR: 'ar', RANLIB: 'ranlib', STRIP: 'strip' };
+
 /** Builds user programs with make; the Makefile honours CC, CXX, AR, RANLIB and STRIP. */
 export async function buildC(program: ProgramSource, options: BuildOptions): Promise<Built> {
-  const prefix = options.inGuest === undefined ? `${triplets[program.arch]}-` : '';
+  const compilers = options.inGuest === undefined ? compilerEnv(program.arch) : guestCompilers;
   const recipe: Recipe = {
     name: program.name,
     arch: program.arch,
@@ -82,11 +96,7 @@ export async function buildC(program: ProgramSource, options: BuildOptions): Pro
         'make',
         '-j2',
         ...(program.makeIn === undefined ? [] : ['-C', program.makeIn]),
-        `CC=${prefix}gcc-14`,
-        `CXX=${prefix}g++-14`,
-        `AR=${prefix}ar`,
-        `RANLIB=${prefix}ranlib`,
-        `STRIP=${prefix}strip`,
+        ...Object.entries(compilers).map(([name, value]) => `${name}=${value}`),
         ...(program.makeArgs ?? []),
       ],
     ],

@@ -1,0 +1,149 @@
+import { access, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Comparison } from '../../suites/compare/compare.js';
+import { compareRuns } from '../../suites/compare/compare.js';
+import { mergeRuns } from '../../suites/compare/merge.js';
+import type { Shard } from '../../suites/plan/planner.js';
+import { writeReport } from '../../suites/report/write.js';
+import type { SuiteOptions } from '../../suites/run/options.js';
+import { reproduce } from '../../suites/run/reproduce.js';
+import type { Outcome } from '../../suites/run/run-suites.js';
+import { runSuites } from '../../suites/run/run-suites.js';
+import type { ClockName, ProfileName } from '../../suites/schema/suite.js';
+import { lockFile } from '../../vm/image/lock.js';
+import { bootQemu } from '../../vm/machine/qemu-vm.js';
+import type { AccelChoice, Arch, KernelSeries } from '../../vm/vm.js';
+import { buildArtifacts } from '../artifacts.js';
+import type { Context } from '../context.js';
+import { exitCodes } from '../exit.js';
+
+export interface RunCommandOptions {
+  readonly profile: ProfileName;
+  readonly clock: ClockName;
+  readonly accel: AccelChoice;
+  readonly requireAccel: boolean;
+  readonly arch: Arch;
+  readonly kernel: KernelSeries;
+  readonly qemu: 'locked' | 'host';
+  readonly shard?: Shard;
+  readonly seed?: number;
+  readonly out?: string;
+  readonly resume?: string;
+  readonly force: boolean;
+  readonly conf: string;
+  readonly claims?: string;
+}
+
+/** `fastio run`: measures suites and leaves results and a report in a directory. */
+export async function runCommandOf(
+  suites: readonly string[],
+  options: RunCommandOptions,
+  version: string,
+  context: Context,
+): Promise<number> {
+  return finish(await runSuites({ ...(await suiteOptions(options, version, context)), suites }), context);
+}
+
+/** `fastio reproduce`: measures what the claims are about; exit 1 when one is refuted. */
+export async function reproduceCommand(
+  options: RunCommandOptions,
+  version: string,
+  context: Context,
+): Promise<number> {
+  const outcome = await reproduce(await suiteOptions(options, version, context));
+  const code = await finish(outcome, context);
+  return code === exitCodes.good && outcome.refuted > 0 ? exitCodes.failed : code;
+}
+
+async function suiteOptions(
+  options: RunCommandOptions,
+  toolVersion: string,
+  context: Context,
+): Promise<Omit<SuiteOptions, 'suites'>> {
+  const { arch, kernel, resume, claims, shard, seed } = options;
+  const out = resume ?? options.out ?? (await freshDirectory());
+  return {
+    ...context,
+    bootVm: bootQemu,
+    buildArtifacts,
+    profile: options.profile,
+    clock: options.clock,
+    accel: options.accel,
+    requireAccel: options.requireAccel,
+    arch,
+    kernel,
+    qemu: options.qemu,
+    out,
+    resume: resume !== undefined,
+    force: options.force,
+    confFile: options.conf,
+    lockFiles: [lockFile(`guest-${arch}`), lockFile(`kernel-${kernel}-${arch}`)],
+    toolVersion,
+    ...(shard === undefined ? {} : { shard }),
+    ...(seed === undefined ? {} : { seed }),
+    ...(claims === undefined ? {} : { claimsFile: claims }),
+  };
+}
+
+/** `results/<date>-<n>` below the current directory, the first that is free. */
+async function freshDirectory(): Promise<string> {
+  const day = new Date().toISOString().slice(0, 10);
+  for (let n = 1; n < 1_000; n++) {
+    const directory = join('results', `${day}-${n}`);
+    const taken = await access(directory).then(
+      () => true,
+      () => false,
+    );
+    if (!taken) return directory;
+  }
+  return join('results', `${day}-${Date.now()}`);
+}
+
+async function finish({ results, directory, kernel, failed }: Outcome, context: Context): Promise<number> {
+  const report = await writeReport(directory);
+  context.print(results, `${await readFile(report.markdown, 'utf8')}\nreport: ${report.html}`);
+  if (kernel) return exitCodes.kernel;
+  return failed ? exitCodes.failed : exitCodes.good;
+}
+
+/** `fastio report`: writes the report of a run anew. */
+export async function reportCommand(directory: string, context: Context): Promise<number> {
+  const written = await writeReport(directory);
+  const files = [written.html, written.markdown, ...written.csv, ...written.svg];
+  context.print(written, files.join('\n'));
+  return exitCodes.good;
+}
+
+/** `fastio merge`: joins the shards of one run. */
+export async function mergeCommand(
+  directories: readonly string[],
+  options: { readonly out: string },
+  context: Context,
+): Promise<number> {
+  return finish(await mergeRuns(directories, options.out, context), context);
+}
+
+/** `fastio compare`: B against A; exit 1 when B is slower somewhere or the two cannot be compared. */
+export async function compareCommand(a: string, b: string, context: Context): Promise<number> {
+  const comparison = await compareRuns(a, b);
+  context.print(comparison, comparisonText(comparison));
+  return comparison.failed ? exitCodes.failed : exitCodes.good;
+}
+
+function comparisonText({ a, b, incomparable, points, noise }: Comparison): string {
+  const lines = [
+    `${b} against ${a}`,
+    ...incomparable.map((reason) => `NOT COMPARABLE: ${reason}`),
+    ...points.map(({ point, requestsPerSecond, difference, reason }) => {
+      const ratio =
+        requestsPerSecond === null
+          ? '-'
+          : `${requestsPerSecond.median.toFixed(3)} [${requestsPerSecond.low.toFixed(3)}, ${requestsPerSecond.high.toFixed(3)}]`;
+      return `  ${point.padEnd(40)} ${ratio.padEnd(24)} ${difference}${reason === '' ? '' : `: ${reason}`}`;
+    }),
+    noise === null
+      ? 'no noise band: neither run measured the same server twice'
+      : `noise band: ±${(noise * 50).toFixed(1)} %`,
+  ];
+  return lines.join('\n');
+}

@@ -1,0 +1,91 @@
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
+import type { Shard } from '../suites/plan/planner.js';
+import { clocks, profiles } from '../suites/schema/suite.js';
+import { projectRoot } from '../vm/paths.js';
+import { accelerators, architectures, kernels } from '../vm/vm.js';
+import type { RunCommandOptions } from './commands/run.js';
+import type { Context } from './context.js';
+import { integer } from './options.js';
+
+type Act = (command: (context: Context) => Promise<number>) => Promise<void>;
+
+/** Adds the commands that measure, judge and report. */
+export function addSuiteCommands(program: Command, version: string, act: Act): void {
+  measuringOptions(program.command('run').description('measure suites'))
+    .argument('<suite...>', 'names of the project’s suites, or paths of your own')
+    .action((suites: string[], options: RunCommandOptions) =>
+      act(async (c) => (await import('./commands/run.js')).runCommandOf(suites, options, version, c)),
+    );
+
+  measuringOptions(
+    program
+      .command('reproduce')
+      .description('measure what the published claims are about and give a verdict on each'),
+  ).action((options: RunCommandOptions) =>
+    act(async (c) => (await import('./commands/run.js')).reproduceCommand(options, version, c)),
+  );
+
+  program
+    .command('report')
+    .description('write the report of a run anew')
+    .argument('<dir>', 'directory of the run')
+    .action((directory: string) =>
+      act(async (c) => (await import('./commands/run.js')).reportCommand(directory, c)),
+    );
+
+  program
+    .command('merge')
+    .description('join the shards of one run')
+    .argument('<dir...>', 'directories of the shards')
+    .requiredOption('--out <dir>', 'directory for the whole')
+    .action((directories: string[], options: { out: string }) =>
+      act(async (c) => (await import('./commands/run.js')).mergeCommand(directories, options, c)),
+    );
+
+  program
+    .command('compare')
+    .description('compare run B against run A, with intervals; exit 1 when B is slower somewhere')
+    .argument('<a>', 'directory of the run that is the yardstick')
+    .argument('<b>', 'directory of the run that is judged')
+    .action((a: string, b: string) =>
+      act(async (c) => (await import('./commands/run.js')).compareCommand(a, b, c)),
+    );
+}
+
+function measuringOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--profile <profile>', 'how much to measure').choices(profiles).default('quick'))
+    .addOption(new Option('--clock <clock>', 'how time passes in the guest').choices(clocks).default('wall'))
+    .addOption(new Option('--accel <accel>', 'accelerator to use').choices(accelerators).default('auto'))
+    .option('--require-accel', 'fail rather than fall back to emulation', false)
+    .addOption(
+      new Option('--arch <arch>', 'architecture of the guest').choices(architectures).default('arm64'),
+    )
+    .addOption(new Option('--kernel <series>', 'kernel series of the guest').choices(kernels).default('6.12'))
+    .addOption(
+      new Option('--qemu <which>', 'the pinned QEMU, or the one on PATH')
+        .choices(['locked', 'host'])
+        .default('locked'),
+    )
+    .option('--shard <i/n>', 'measure only part i of n; join the parts with `fastio merge`', shard)
+    .option(
+      '--seed <n>',
+      'order of runs and perturbations; drawn and recorded when absent',
+      integer(1, 2 ** 31),
+    )
+    .option('--out <dir>', 'directory for results (default: results/<date>-<n>)')
+    .option('--resume <dir>', 'go on with an interrupted run')
+    .option('--force', 'also measure points that need more CPUs than the guest has', false)
+    .option('--conf <file>', 'fastio.conf to use', join(projectRoot, 'fastio.conf'))
+    .option('--claims <file>', 'claims to judge instead of the published ones');
+}
+
+function shard(text: string): Shard {
+  const match = /^(\d{1,4})\/(\d{1,4})$/.exec(text);
+  const index = Number(match?.[1] ?? 0);
+  const count = Number(match?.[2] ?? 0);
+  if (match !== null && index >= 1 && index <= count) return { index, count };
+  throw new InvalidArgumentError('Expected I/N with I from 1 to N.');
+}
