@@ -1,4 +1,4 @@
-import type { LayerEntry } from './squash.js';
+import type { LayerEntry } from './merge.js';
 import { alternatives } from './tools.js';
 import { mergedDirectories } from './unpack.js';
 

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
+import { isNativeError } from 'node:util/types';
+import { errnoOf } from '../errors.js';
 
 /** What one mirror answered, in words for the final error. */
 export interface Failure {
@@ -97,11 +99,15 @@ async function request(url: string, signal: AbortSignal): Promise<Chunks | Failu
 }
 
 function unreachable(error: unknown): Failure {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined;
-  const aborted = error instanceof Error && error.name === 'AbortError';
-  const message = cause instanceof Error ? cause.message : String(cause);
-  return { kind: 'unreachable', answer: aborted ? 'no answer in time' : (code ?? message), transient: true };
+  // fetch() hides what happened in the cause.
+  const cause = isNativeError(error) && isNativeError(error.cause) ? error.cause : error;
+  const isAborted = cause instanceof DOMException && cause.name === 'AbortError';
+  const message = isNativeError(cause) ? cause.message : String(cause);
+  return {
+    kind: 'unreachable',
+    answer: isAborted ? 'no answer in time' : (errnoOf(cause) ?? message),
+    transient: true,
+  };
 }
 
 function corrupt(answer: string): Failure {

@@ -5,8 +5,9 @@ import { runOrThrow } from '../exec.js';
 import { isWantedInBase } from './base.js';
 import type { BuildContext } from './layers.js';
 import type { Lock, LockedPackage } from './lock.js';
+import type { LayerEntry } from './merge.js';
 import { loadOrder, type LoadOrder } from './modules.js';
-import { type LayerEntry, squashfsName, squashPackages } from './squash.js';
+import { squashfsName, squashPackages } from './squash.js';
 import { toolCommand } from './tools.js';
 import { unpackDebs } from './unpack.js';
 

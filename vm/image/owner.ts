@@ -1,4 +1,5 @@
 import { readFileSync, readlinkSync } from 'node:fs';
+import { errnoOf } from '../errors.js';
 
 /** Names the process that made a temporary file, well enough to recognise a reused pid. */
 export interface Owner {
@@ -34,7 +35,7 @@ export function ownerState(owner: Owner): 'alive' | 'dead' | 'unknown' {
     process.kill(owner.pid, 0);
   } catch (error) {
     // EPERM is a live process of another user.
-    if (error instanceof Error && 'code' in error && error.code === 'ESRCH') return 'dead';
+    if (errnoOf(error) === 'ESRCH') return 'dead';
   }
   const startTicks = startTicksOf(owner.pid);
   return startTicks === undefined || owner.startTicks === '0' || startTicks === owner.startTicks
