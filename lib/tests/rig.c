@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -67,9 +68,20 @@ bool rig_quiet(struct rig *rig)
 	return !fastio_submit_all(rig->fio) && fastio_wait(rig->fio, RIG_QUIET_US) == -ETIME;
 }
 
+struct fastio_sqe *rig_get(struct fastio_queue *queue)
+{
+	struct fastio_sqe *sqe = fastio_get_sqe(queue);
+
+	if (!sqe) {
+		printf("Bail out! the SQ of queue %u is full\n", queue->index);
+		exit(1);
+	}
+	return sqe;
+}
+
 struct fastio_sqe *rig_sqe(struct rig *rig, int fd)
 {
-	return fastio_get_sqe(fastio_queue_for(rig->fio, fd));
+	return rig_get(fastio_queue_for(rig->fio, fd));
 }
 
 int rig_listen(int backlog, uint16_t *port)

@@ -50,7 +50,9 @@ struct fastio_cqe rig_next(struct rig *rig);
 int rig_expect(struct rig *rig, uint64_t data);
 /* Whether nothing completes for a while. */
 bool rig_quiet(struct rig *rig);
-/* An SQE on the queue of @fd. */
+/* An SQE, never NULL: a full SQ ends the program. */
+struct fastio_sqe *rig_get(struct fastio_queue *queue);
+/* The same on the queue of @fd. */
 struct fastio_sqe *rig_sqe(struct rig *rig, int fd);
 /* A connected pair of TCP sockets on loopback, blocking. */
 bool rig_tcp_pair(int pair[2]);

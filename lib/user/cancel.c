@@ -34,9 +34,12 @@ static bool cancel_one(struct user_req *req)
 	case USER_TIMED:
 		fio_timer_remove(req);
 		break;
-	default:
+	case USER_PUNTED:
 		if (!fio_unpunt(req))
 			return false;
+		break;
+	default:
+		return false;
 	}
 	fio_complete(req, -ECANCELED, 0);
 	return true;

@@ -20,9 +20,7 @@ enum user_state {
 	USER_RUNNING, /* being executed by the server of the ring */
 	USER_WAITING, /* in a queue of its file */
 	USER_TIMED, /* in the heap of time-outs */
-	USER_WQ_QUEUED, /* in the list of the wq threads; under user_context.wq_lock */
-	USER_WQ_BUSY, /* executed by a wq thread; under user_context.wq_lock */
-	USER_WQ_DONE, /* in user_ring.wq_done; under user_context.wq_lock */
+	USER_PUNTED, /* with the wq threads, until the server of the ring has it back */
 };
 
 /* What became of an attempt to execute a request. */
@@ -43,6 +41,7 @@ enum user_outcome {
  * @cqe_flags: flags of its completion
  * @done: bytes moved so far by an operation that goes on until all are
  * @sent: the send of a fused operation is through
+ * @wq_begun: a wq thread executes it, or has; under user_context.wq_lock
  * @io_fd: with the wq threads: what to make the system call with
  * @heap_at: USER_TIMED: place in the heap
  * @deadline_ns: USER_TIMED: CLOCK_MONOTONIC
@@ -59,6 +58,7 @@ struct user_req {
 	uint32_t cqe_flags;
 	uint32_t done;
 	bool sent;
+	bool wq_begun;
 	int io_fd;
 	uint32_t heap_at;
 	uint64_t deadline_ns;

@@ -14,10 +14,11 @@ void fio_punt(struct user_req *req)
 		return;
 	}
 	req->io_fd = fio_io_fd(req->ring, req->sqe.fd);
+	req->state = USER_PUNTED;
+	req->wq_begun = false;
 	req->ring->wq_out++;
 	fio_count(&req->ring->stats.punted, 1);
 	pthread_mutex_lock(&context->wq_lock);
-	req->state = USER_WQ_QUEUED;
 	user_list_add(&context->wq_list, req);
 	pthread_cond_signal(&context->wq_more);
 	pthread_mutex_unlock(&context->wq_lock);
@@ -30,13 +31,13 @@ bool fio_unpunt(struct user_req *req)
 	bool back;
 
 	pthread_mutex_lock(&context->wq_lock);
-	back = req->state == USER_WQ_QUEUED && user_list_remove(&context->wq_list, req);
-	if (back)
-		req->state = USER_RUNNING;
+	back = !req->wq_begun && user_list_remove(&context->wq_list, req);
 	pthread_mutex_unlock(&context->wq_lock);
-	if (back)
-		req->ring->wq_out--;
-	return back;
+	if (!back)
+		return false;
+	req->state = USER_RUNNING;
+	req->ring->wq_out--;
+	return true;
 }
 
 /* Completes what came back. Returns how many. */
@@ -66,7 +67,6 @@ static void give_back(struct user_context *context, struct user_req *req)
 	struct user_ring *ring = req->ring;
 
 	pthread_mutex_lock(&context->wq_lock);
-	req->state = USER_WQ_DONE;
 	user_list_add(&ring->wq_done, req);
 	__atomic_store_n(&ring->wq_any_done, 1, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&context->wq_lock);
@@ -83,7 +83,7 @@ static struct user_req *next_request(struct user_context *context)
 	       !(req = user_list_take(&context->wq_list)))
 		pthread_cond_wait(&context->wq_more, &context->wq_lock);
 	if (req)
-		req->state = USER_WQ_BUSY;
+		req->wq_begun = true;
 	pthread_mutex_unlock(&context->wq_lock);
 	return req;
 }
