@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Accepts stay quick while every worker spins and the descriptor table grows under them. Growing a shared table waits for
+ * an RCU grace period, which a thread that never leaves the kernel can hold up for 50 to 175 ms if it is careless.
+ *
+ * The table grows at powers of two, so descriptors up to each are taken and some accepts across it are timed. On hardware or
+ * under a virtual clock the slowest accept of all must be within 10 ms. Where the host's scheduler adds its own pauses
+ * ($FASTIO_TEST_SLOWNESS above 1) a pause of ours would still come every time, so each step counts with its quickest round.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ctx.h"
+#include "ktap.h"
+#include "net.h"
+
+#define LIMIT_NS	10000000ULL
+#define ROUNDS		5
+#define ACROSS		6	/* accepts timed at each step, half of them before it */
+
+static const int steps[] = { 64, 128, 256, 512, 1024, 2048, 4096, 8192, 10000 };
+
+struct times {
+	uint64_t slowest_ns[ROUNDS][NR(steps)];
+};
+
+/* The client, in a process of its own so that its sockets do not grow the server's table. */
+static void client_main(int commands, int results, const struct sockaddr_in *addr)
+{
+	char byte;
+
+	while (read(commands, &byte, 1) == 1) {
+		uint64_t start = now_ns();
+
+		net_connect(addr);
+		if (write(results, &start, sizeof(start)) != sizeof(start))
+			break;
+	}
+	_exit(0);
+}
+
+/* One accept, from before the client's connect to the completion seen by a sleeping application thread. */
+static uint64_t accept_ns(struct ctx *ctx, unsigned int ring, int listener, int commands, int results, int *fd)
+{
+	struct fastio_cqe cqe;
+	uint64_t start, end;
+
+	ring_push(ctx, ring, OP(ACCEPT, listener, .flags = FASTIO_SQE_SLOT));
+	ring_submit(ctx, ring);
+	NEED_EQ(write(commands, "c", 1), 1);
+	cqe = ring_wait(ctx, ring);
+	end = now_ns();
+	NEED(cqe.res >= 0, "accept: %d", cqe.res);
+	NEED_EQ(read(results, &start, sizeof(start)), sizeof(start));
+	*fd = cqe.res;
+	return end - start;
+}
+
+static void one_round(const struct variant *v, struct times *times, unsigned int round)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned int workers = cpus > 1 ? cpus - 1 : 1;
+	struct fastio_setup setup = ctx_defaults(workers);
+	int commands[2], results[2];
+	struct sockaddr_in addr;
+	int listener = net_listen(&addr), fd;
+	struct ctx ctx;
+
+	NEED_EQ(pipe(commands), 0);
+	NEED_EQ(pipe(results), 0);
+	if (fork() == 0) {
+		close(commands[1]);
+		client_main(commands[0], results[1], &addr);
+	}
+	if (v->server == SERVER_SPINNING)
+		setup.idle_us = FASTIO_MAX_IDLE_US;
+	ctx_open(&ctx, &setup, v->server);
+	if (!(ctx.setup.ops & 1ULL << FASTIO_OP_ACCEPT))
+		ktap_skip("ACCEPT is switched off: a security module must see it");
+	for (size_t step = 0; step < NR(steps); step++) {
+		uint64_t slowest = 0;
+
+		do
+			fd = dup(listener);
+		while (fd >= 0 && fd < steps[step] - ACROSS / 2);
+		NEED(fd >= 0, "dup: %s", strerror(errno));
+		for (unsigned int i = 0; i < ACROSS; i++) {
+			uint64_t took = accept_ns(&ctx, 0, listener, commands[1], results[0], &fd);
+
+			if (took > slowest)
+				slowest = took;
+		}
+		CHECK(fd >= steps[step], "accepted up to descriptor %d", fd);
+		times->slowest_ns[round][step] = slowest;
+	}
+	ctx_close(&ctx);
+}
+
+static void accepts_stay_quick(const void *arg)
+{
+	const struct variant *v = arg;
+	struct rlimit files = { 16384, 16384 };
+	struct times *times = mmap(NULL, sizeof(*times), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	bool is_noisy = ktap_slowness() > 1;
+	uint64_t slowest = 0;
+
+	NEED(times != MAP_FAILED);
+	NEED_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
+	/* A process each: the table of a process never shrinks. */
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		int status;
+		pid_t pid = fork();
+
+		NEED(pid >= 0, "fork: %s", strerror(errno));
+		if (pid == 0) {
+			one_round(v, times, round);
+			_exit(ktap_has_failed());
+		}
+		NEED_EQ(waitpid(pid, &status, 0), pid);
+		NEED(WIFEXITED(status), "wait status %#x", status);
+		if (WEXITSTATUS(status))
+			_exit(WEXITSTATUS(status));
+	}
+	for (size_t step = 0; step < NR(steps); step++) {
+		uint64_t quickest = ~0ULL, most = 0;
+
+		for (unsigned int round = 0; round < ROUNDS; round++) {
+			uint64_t ns = times->slowest_ns[round][step];
+
+			quickest = ns < quickest ? ns : quickest;
+			most = ns > most ? ns : most;
+		}
+		slowest = most > slowest ? most : slowest;
+		ktap_say("descriptors around %d: slowest accept %llu us, in the quickest round %llu us", steps[step],
+			 (unsigned long long)most / 1000, (unsigned long long)quickest / 1000);
+		CHECK((is_noisy ? quickest : most) <= LIMIT_NS, "at %d descriptors an accept takes %llu us", steps[step],
+		      (unsigned long long)(is_noisy ? quickest : most) / 1000);
+	}
+	ktap_say("slowest accept of all: %llu us", (unsigned long long)slowest / 1000);
+}
+
+static const struct ktap_test tests[] = {
+	TEST("no accept takes longer than 10 ms from 64 to 10,000 descriptors", accepts_stay_quick, .timeout_s = 300),
+};
+
+int main(int argc, char **argv)
+{
+	return variants_main(tests, NR(tests), false, argc, argv);
+}
