@@ -73,15 +73,14 @@ function explainEnd(
   directory: string,
 ): FastioError {
   const detail = stderr.trimEnd().split('\n').slice(-20);
+  // A program of a tools root stands behind its loader (tools.ts).
+  const name = (argv[1] === '--library-path' ? argv[3] : argv[0]) ?? '';
   if (/no space left on device|disk quota exceeded/i.test(stderr)) {
     return diskFull(directory, `the disk filled up while writing below ${directory}`, {
       cause: new Error(stderr),
     });
   }
-  return new FastioError(
-    'HOST_UNSUPPORTED',
-    `${argv.join(' ').slice(0, 200)} ended with ${status}`,
-    'Read its last lines below.',
-    { detail },
-  );
+  return new FastioError('HOST_UNSUPPORTED', `${name} ended with ${status}`, 'Read its last lines below.', {
+    detail,
+  });
 }
