@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+/* One pass over a ring: ready nodes, then new SQEs, then one publication of all completions. */
+#include <linux/sched.h>
+#include "internal.h"
+
+/**
+ * fastio_post() - write a CQE
+ * @rq: ring; the caller serves it, and has made sure of room or gives up a reservation
+ * @user_data: of the SQE
+ * @res: result
+ * @flags: FASTIO_CQE_*
+ */
+void fastio_post(struct fastio_rq *rq, u64 user_data, int res, u32 flags)
+{
+	struct fastio_cqe *cqe = &rq->cq[fastio_index_cq_next(&rq->ix)];
+
+	cqe->user_data = user_data;
+	cqe->res = res;
+	cqe->flags = flags;
+	rq->st.completed++;
+	trace_fastio_complete(rq->ctx->id, rq->index, user_data, res, flags);
+}
+
+/**
+ * fastio_publish() - show user space the CQEs written, and wake who waits for them
+ * @rq: ring; the caller serves it
+ */
+void fastio_publish(struct fastio_rq *rq)
+{
+	if (!fastio_index_cq_publish(&rq->ix, rq->shm))
+		return;
+	/* The full barrier in here pairs with the one in prepare_to_wait() and poll_wait() of those who wait. */
+	if (wq_has_sleeper(&rq->ctx->cq_wait))
+		wake_up_interruptible_poll(&rq->ctx->cq_wait, EPOLLIN | EPOLLRDNORM);
+}
+
+/**
+ * fastio_breathe() - let others run in the middle of a long pass
+ * @rq: ring; the caller serves it
+ */
+void fastio_breathe(struct fastio_rq *rq)
+{
+	if (need_resched()) {
+		fastio_publish(rq);
+		cond_resched();
+	}
+}
+
+/**
+ * fastio_pull() - move all of the ready list to the backlog, oldest last
+ * @rq: ring; the caller serves it
+ *
+ * From here on nodes can be taken out from the middle.
+ */
+void fastio_pull(struct fastio_rq *rq)
+{
+	/* The oldest entry comes last: insert every next one before those that came later. */
+	struct list_head *tail = rq->backlog.prev;
+	struct llist_node *ll = llist_del_all(&rq->ready);
+
+	while (ll) {
+		struct fastio_node *node = llist_entry(ll, struct fastio_node, ll);
+
+		ll = ll->next;	/* ->list shares its place */
+		list_add(&node->list, tail);
+	}
+}
+
+static unsigned int fastio_run_ready(struct fastio_rq *rq, unsigned int batch)
+{
+	unsigned int done = 0;
+	LIST_HEAD(run);
+
+	if (!llist_empty(&rq->ready))
+		fastio_pull(rq);
+	if (!list_empty(&rq->stalled) && fastio_index_cq_room(&rq->ix, rq->shm, 1))
+		list_splice_tail_init(&rq->stalled, &rq->backlog);
+	if (list_empty(&rq->backlog))
+		return 0;
+	/* Nodes that queue themselves again have to wait for the next pass. */
+	list_splice_init(&rq->backlog, &run);
+	while (!list_empty(&run) && (!batch || done < batch)) {
+		struct fastio_node *node = list_first_entry(&run, struct fastio_node, list);
+
+		list_del(&node->list);
+		fastio_run_node(rq, node);
+		if (!(++done % FASTIO_BREATHE))
+			fastio_breathe(rq);
+	}
+	list_splice(&run, &rq->backlog);
+	rq->st.ready += done;
+	return done;
+}
+
+static unsigned int fastio_run_sq(struct fastio_rq *rq, unsigned int batch)
+{
+	u32 n = fastio_index_sq_avail(&rq->ix, rq->shm);
+	u32 mask = rq->ix.sq_entries - 1;
+	u32 head = rq->ix.sq_head;
+	u32 room, i;
+
+	if (!n)
+		return 0;
+	if (batch && n > batch)
+		n = batch;
+	/* An operation that has no place for its completion stays in the SQ. */
+	room = fastio_index_cq_room(&rq->ix, rq->shm, n);
+	if (n > room)
+		n = room;
+	if (!n)
+		return 0;
+	/* Checked after the tail: what was registered before an SQE was submitted is there for it. */
+	if (unlikely(rq->gen != READ_ONCE(rq->ctx->gen)))
+		fastio_see_resources(rq);
+
+	rq->ix.reserved += n;
+	for (i = 0; i < n; i++) {
+		struct fastio_req *req = rq->free;
+
+		rq->free = req->next;
+		fastio_issue(rq, req, &rq->sq[(head + i) & mask]);
+		if (!((i + 1) % FASTIO_BREATHE))
+			fastio_breathe(rq);
+	}
+	rq->st.submitted += n;
+	fastio_index_sq_take(&rq->ix, rq->shm, n);
+	return n;
+}
+
+/**
+ * fastio_pass() - do what there is to do on a ring, once
+ * @rq: ring; the caller serves it
+ * @batch: ready nodes and SQEs to take at most, 0: all
+ *
+ * Return: how many were taken.
+ */
+unsigned int fastio_pass(struct fastio_rq *rq, unsigned int batch)
+{
+	unsigned int done;
+
+	done = fastio_run_ready(rq, batch);
+	done += fastio_run_sq(rq, batch);
+	if (done) {
+		fastio_publish(rq);
+		rq->st.batches++;
+	}
+	return done;
+}
+
+/**
+ * fastio_has_work() - whether a pass would find something
+ * @rq: ring; the caller serves it
+ *
+ * With the CQ full nothing can be taken until user space has reaped; it then calls WAKE. Saying "work"
+ * here would turn a sleep into an endless loop.
+ *
+ * Return: whether not to sleep.
+ */
+bool fastio_has_work(struct fastio_rq *rq)
+{
+	if (!llist_empty(&rq->ready) || !list_empty(&rq->backlog))
+		return true;
+	if (rq->gen != READ_ONCE(rq->ctx->gen) || READ_ONCE(rq->ctx->dead))
+		return true;
+	if (list_empty(&rq->stalled) && !fastio_index_sq_avail(&rq->ix, rq->shm))
+		return false;
+	return fastio_index_cq_room(&rq->ix, rq->shm, 1);
+}
