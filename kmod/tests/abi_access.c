@@ -345,7 +345,7 @@ static long set_up_least(int fd)
 /* Contexts are counted per user and given back. The module's default limit must be below what this tries. */
 static void contexts_per_uid(const void *arg)
 {
-	enum { MOST = 4096 };
+	enum { MOST = 256 };
 	struct rlimit files = { MOST + 64, MOST + 64 };
 	static int fds[MOST];
 	unsigned int nr;
