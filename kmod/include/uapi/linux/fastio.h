@@ -113,7 +113,10 @@ struct fastio_sqe {
  * slot refers to the file that had the number then, until FASTIO_OP_CLOSE or FASTIO_OP_FILE_UNREGISTER on
  * the same ring, or the end of the context. Never close(2) a descriptor that has a slot before its slot is
  * gone. Operations of one slot and one direction (receive side, send side) run in the order submitted.
- * Without this flag, operations in flight together on one file may complete in any order.
+ * Without this flag, operations in flight together on one file may complete in any order; so may those that
+ * went to a wq worker. The receiving half of SEND_RECV queues when its sending half is done.
+ * Allowed for ACCEPT, RECV, SEND, SEND_RECV, RECVMSG, SENDMSG, READ, WRITE, READV, WRITEV; CLOSE and
+ * FILE_UNREGISTER find the slot without it.
  * Errors: -EXDEV the slot belongs to another ring; -EBADF fd >= fastio_setup.max_slots.
  */
 #define FASTIO_SQE_SLOT		(1U << 0)
@@ -123,7 +126,7 @@ struct fastio_sqe {
 #define FASTIO_SQE_BUF_SELECT	(1U << 2)
 /* RECV, SEND, READ, WRITE: [addr, addr + len) lies in registered buffer @buf. */
 #define FASTIO_SQE_FIXED_BUF	(1U << 3)
-/* READ, WRITE, READV, WRITEV: go straight to a wq worker. */
+/* READ, WRITE, READV, WRITEV: go straight to a wq worker. Not with NOWAIT. */
 #define FASTIO_SQE_ASYNC	(1U << 4)
 /* ACCEPT, RECV, SEND, RECVMSG, SENDMSG, READ*, WRITE*: fail with -EAGAIN instead of waiting. */
 #define FASTIO_SQE_NOWAIT	(1U << 5)
@@ -171,7 +174,8 @@ struct fastio_cqe {
  * @FASTIO_OP_WRITEV: pwritev(2). @addr: struct iovec[@len], @len 0..1024, @off as WRITE. res: bytes
  * @FASTIO_OP_POLL: poll(2), one shot. @op_flags: POLLIN, POLLOUT, POLLPRI, POLLRDHUP. res: events, which
  *	may include POLLERR, POLLHUP, POLLNVAL
- * @FASTIO_OP_CLOSE: close(2). Operations waiting in the slot of @fd complete first, with -ECANCELED. The
+ * @FASTIO_OP_CLOSE: close(2). Operations waiting in the slot of @fd complete first, with -ECANCELED;
+ *	others in flight on the file go on, and keep it open. -EXDEV: the slot is another ring's. The
  *	peer of a socket sees the end at the latest when the worker next returns to user space, which it
  *	does by itself. res: 0
  * @FASTIO_OP_OPENAT: open(2), on a wq worker. @fd: AT_FDCWD, @addr: path, @op_flags: O_*, @len: mode.
@@ -184,21 +188,27 @@ struct fastio_cqe {
  *	CLOCK_MONOTONIC time. res: -ETIME when it expired, -ECANCELED when cancelled
  * @FASTIO_OP_CANCEL: cancel operations in flight on this ring: those with user_data equal to @addr, or with
  *	FASTIO_CANCEL_FD in @op_flags those on @fd. Only the oldest found, or all with FASTIO_CANCEL_ALL.
- *	Each completes with -ECANCELED before the CQE of the cancel. res: number cancelled; -ENOENT none
- *	found; -EALREADY found only on a wq worker that is executing it
+ *	Each completes with -ECANCELED before the CQE of the cancel (with its result, if a wq worker has
+ *	just finished it). @fd is 0 without CANCEL_FD, @addr is 0 with it. res: number cancelled; -ENOENT
+ *	none found on this ring; -EALREADY found only on a wq worker that is executing it
  * @FASTIO_OP_FILE_REGISTER: make the slot of @fd now. res: 0; -EEXIST it has one
  * @FASTIO_OP_FILE_UNREGISTER: drop the slot of @fd; waiting operations complete first, with -ECANCELED.
- *	The descriptor stays open. res: 0; -ENOENT it has none
+ *	The descriptor stays open. res: 0; -ENOENT it has none; -EXDEV it is another ring's
  * @FASTIO_OP_LAST: number of opcodes
  *
  * Besides what the system call of the same name returns (never -EAGAIN unless NOWAIT, never -EINTR):
- * -EINVAL: flag not allowed for the operation, unused field not zero, MULTISHOT without BUF_SELECT, ...;
- * -EOPNOTSUPP: opcode unknown, switched off (see fastio_setup.ops), or would block and the context
- * has no wq worker; also a file that supports neither waiting nor non-blocking;
- * -EPERM: the serving thread has a seccomp filter (module parameter seccomp=refuse);
+ * The fields of the SQE are checked first:
+ * -EOPNOTSUPP: opcode unknown or switched off (see fastio_setup.ops);
+ * -EINVAL: flag not allowed for the operation, unused field not zero, RECV MULTISHOT without BUF_SELECT, or
+ * BUF_SELECT with an address, MSG_WAITALL or MSG_PEEK;
+ * -EPERM: the serving thread has a seccomp filter (module parameter seccomp=refuse).
+ * Then the file, and then what is to be done with it:
+ * -EOPNOTSUPP: would block and the context has no wq worker; also a file that supports neither waiting nor
+ * non-blocking, or POLL for events that the file cannot report;
  * -EBADF: no such descriptor, or it is a /dev/fastio; -ENOTSOCK; -EXDEV: see FASTIO_SQE_SLOT;
- * -ENOBUFS: BUF_SELECT and the group is empty (ends a multishot); -ENOENT: no such buffer group;
- * -EFAULT: address not accessible, or outside the registered buffer; -ECANCELED: cancelled;
+ * -ENOBUFS: BUF_SELECT and the group is empty (ends a multishot); -ENOENT: no such buffer group, -EXDEV: it is
+ * another ring's;
+ * -EFAULT: address not accessible, or outside the registered buffer, or no such buffer; -ECANCELED: cancelled;
  * -ENOMEM: no memory for a slot.
  */
 enum fastio_op {
