@@ -36,6 +36,7 @@ export async function buildModule(module: ModuleSource, options: BuildOptions): 
   const inGuest = options.inGuest !== undefined;
   const make = [
     'make',
+    '-j4',
     '-C',
     headers.kdir,
     'M=/src',
@@ -94,7 +95,7 @@ export async function buildC(program: ProgramSource, options: BuildOptions): Pro
     commands: [
       [
         'make',
-        '-j2',
+        '-j4',
         ...(program.makeIn === undefined ? [] : ['-C', program.makeIn]),
         ...Object.entries(compilers).map(([name, value]) => `${name}=${value}`),
         ...(program.makeArgs ?? []),
