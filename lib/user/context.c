@@ -87,13 +87,14 @@ static int make_ring(struct user_ring *ring, struct fastio_queue *queue, char *m
 	return open_ring_fds(ring, queue->self);
 }
 
-static int open_poll_fd(struct user_context *context)
+static int open_context_fds(struct user_context *context)
 {
 	const struct fastio_queue *self = context->priv->fio.self;
 	int ret;
 
 	context->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (context->done_fd < 0)
+	context->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (context->done_fd < 0 || context->stop_fd < 0)
 		return -errno;
 	context->poll_fd = context->done_fd;
 	if (!self)
@@ -140,6 +141,7 @@ static void user_free(struct fastio_private *priv, bool forked)
 	if (context->poll_fd != context->done_fd)
 		close_if_open(context->poll_fd);
 	close_if_open(context->done_fd);
+	close_if_open(context->stop_fd);
 	/* A child has no rings, and may have something of its own at the address. */
 	if (context->memory && !forked)
 		munmap(context->memory, context->memory_bytes);
@@ -160,6 +162,7 @@ static struct user_context *allocate(struct fastio_private *priv)
 	context->max_slots = priv->params.max_slots;
 	context->done_fd = -1;
 	context->poll_fd = -1;
+	context->stop_fd = -1;
 	pthread_mutex_init(&context->wq_lock, NULL);
 	pthread_cond_init(&context->wq_more, NULL);
 	pthread_mutex_init(&context->buffers_lock, NULL);
@@ -194,7 +197,7 @@ static int make(struct user_context *context)
 	madvise(context->memory, context->memory_bytes, MADV_DONTFORK);
 	for (uint32_t i = 0; i < context->nr_rings && !ret; i++)
 		ret = make_ring(&context->rings[i], &priv->queues[i], (char *)context->memory + bytes * i);
-	return ret ? ret : open_poll_fd(context);
+	return ret ? ret : open_context_fds(context);
 }
 
 static int user_setup(struct fastio_private *priv, struct fastio_error *error)
@@ -226,9 +229,7 @@ static void user_stop(struct fastio_private *priv)
 	pthread_mutex_lock(&context->wq_lock);
 	pthread_cond_broadcast(&context->wq_more);
 	pthread_mutex_unlock(&context->wq_lock);
-	/* One of them may be in a read that never ends. */
-	for (unsigned int i = priv->fio.nr_workers; i < priv->nr_threads; i++)
-		pthread_cancel(priv->threads[i].id);
+	eventfd_write(context->stop_fd, 1);
 }
 
 static int user_wake(struct fastio_queue *queue)

@@ -2,6 +2,7 @@
 /* Reading and writing files of all kinds: without blocking where that is possible, else in a wq thread. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -9,6 +10,9 @@
 #include <unistd.h>
 
 #include "user.h"
+
+/* How often a FIFO is tried that nobody reads yet. */
+#define FIFO_LOOK_MS 10
 
 /* An operation of any of the four kinds, as a vector. */
 struct transfer {
@@ -62,20 +66,47 @@ static enum user_outcome settle(struct user_req *req, ssize_t ret, enum user_out
 	return USER_DONE;
 }
 
-/* Pipes, terminals and the like on a kernel that cannot try them: blocking is avoided by looking first. */
-static enum user_outcome attempt_stream(struct user_req *req, const struct transfer *transfer, int fd)
+/* As much as a pipe that says it is writable takes without blocking. Its vector points to @segment. */
+static struct transfer first_part(const struct transfer *transfer, struct iovec *segment)
+{
+	struct transfer part = *transfer;
+
+	while (part.count > 1 && !part.vector->iov_len) {
+		part.vector++;
+		part.count--;
+	}
+	if (!part.count)
+		return part;
+	*segment = *part.vector;
+	if (segment->iov_len > PIPE_BUF)
+		segment->iov_len = PIPE_BUF;
+	part.vector = segment;
+	part.count = 1;
+	return part;
+}
+
+/* Sockets, pipes, terminals and the like: moves what is possible, or fails with EAGAIN. */
+static ssize_t try_stream(const struct transfer *transfer, int fd, bool socket)
 {
 	struct pollfd file = { .fd = fd, .events = transfer->write ? POLLOUT : POLLIN };
-	int flags = fcntl(fd, F_GETFL);
+	struct transfer part;
+	struct iovec segment;
+	ssize_t ret;
 
-	if (flags >= 0 && flags & O_NONBLOCK)
-		return settle(req, move(transfer, fd, 0), USER_BLOCKED);
-	if (poll(&file, 1, 0) <= 0)
-		return USER_BLOCKED;
-	/* Room for a byte is not room for all of them. */
-	if (transfer->write)
-		return USER_PUNT;
-	return settle(req, move(transfer, fd, 0), USER_BLOCKED);
+	if (socket)
+		return move_socket(transfer, fd, MSG_DONTWAIT);
+	ret = move(transfer, fd, RWF_NOWAIT);
+	if (ret >= 0 || errno != EOPNOTSUPP)
+		return ret;
+	/* A kernel that cannot try: look first. */
+	if (poll(&file, 1, 0) <= 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	if (!transfer->write)
+		return move(transfer, fd, 0);
+	part = first_part(transfer, &segment);
+	return move(&part, fd, 0);
 }
 
 enum user_outcome fio_read_write(struct user_req *req, int fd)
@@ -89,40 +120,47 @@ enum user_outcome fio_read_write(struct user_req *req, int fd)
 		req->res = -errno;
 		return USER_DONE;
 	}
-	if (S_ISSOCK(info.st_mode))
-		return settle(req, move_socket(&transfer, fd, MSG_DONTWAIT), USER_BLOCKED);
+	if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode))
+		return settle(req, try_stream(&transfer, fd, S_ISSOCK(info.st_mode)), USER_BLOCKED);
 	ret = move(&transfer, fd, RWF_NOWAIT);
-	if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode)) {
-		if (ret < 0 && errno == EOPNOTSUPP)
-			return USER_PUNT;
-		return settle(req, ret, USER_PUNT);
-	}
 	if (ret < 0 && errno == EOPNOTSUPP)
-		return attempt_stream(req, &transfer, fd);
-	return settle(req, ret, USER_BLOCKED);
+		return USER_PUNT;
+	return settle(req, ret, USER_PUNT);
 }
 
 /* ------------------------------------------------------------------ in a wq thread */
 
-static ssize_t write_all(int fd, bool socket, const char *bytes, size_t len)
+/* Waits for a file, but not beyond the end of all. */
+static bool wait_for(const struct user_context *context, int fd, short events, int timeout_ms)
+{
+	struct pollfd files[2] = {
+		{ .fd = context->stop_fd, .events = POLLIN },
+		{ .fd = fd, .events = events },
+	};
+
+	while (poll(files, 2, timeout_ms) < 0 && errno == EINTR)
+		;
+	return !files[0].revents;
+}
+
+static ssize_t send_all(const struct user_context *context, int fd, bool socket, const char *bytes, size_t len)
 {
 	size_t done = 0;
 
 	while (done < len) {
-		struct pollfd file = { .fd = fd, .events = POLLOUT };
 		ssize_t ret = socket ? send(fd, bytes + done, len - done, MSG_DONTWAIT | MSG_NOSIGNAL) :
 				       write(fd, bytes + done, len - done);
 
 		if (ret >= 0)
 			done += (size_t)ret;
-		else if (errno != EAGAIN || poll(&file, 1, -1) < 0)
+		else if (errno != EAGAIN || !wait_for(context, fd, POLLOUT, -1))
 			return done ? (ssize_t)done : -errno;
 	}
 	return (ssize_t)done;
 }
 
 /* By reading and sending: sendfile(2) into a blocking socket could not be interrupted when all is to end. */
-static ssize_t copy_file(const struct fastio_sqe *sqe, int out, char *buffer)
+static ssize_t copy_file(const struct user_context *context, const struct fastio_sqe *sqe, int out, char *buffer)
 {
 	bool current = sqe->off == FASTIO_OFF_CURRENT;
 	off_t from = current ? lseek(sqe->fd2, 0, SEEK_CUR) : (off_t)sqe->off;
@@ -134,15 +172,14 @@ static ssize_t copy_file(const struct fastio_sqe *sqe, int out, char *buffer)
 		return current && errno != ESPIPE ? -errno : -EINVAL;
 	if (fstat(out, &info))
 		return -errno;
-	while (done < sqe->len && ret >= 0) {
+	while (done < sqe->len) {
 		size_t want = sqe->len - done < USER_COPY_BYTES ? sqe->len - done : USER_COPY_BYTES;
 		ssize_t got = pread(sqe->fd2, buffer, want, from + (off_t)done);
 
-		if (got <= 0) {
-			ret = got < 0 ? -errno : 0;
+		ret = got < 0 ? -errno : 0;
+		if (got <= 0)
 			break;
-		}
-		ret = write_all(out, S_ISSOCK(info.st_mode), buffer, (size_t)got);
+		ret = send_all(context, out, S_ISSOCK(info.st_mode), buffer, (size_t)got);
 		if (ret > 0)
 			done += (size_t)ret;
 		if (ret < got)
@@ -153,30 +190,60 @@ static ssize_t copy_file(const struct fastio_sqe *sqe, int out, char *buffer)
 	return done ? (ssize_t)done : ret == -ESPIPE ? -EINVAL : ret;
 }
 
-static ssize_t negative_errno(ssize_t ret)
+/* Opens a file. A FIFO without a reader is tried again and again rather than waited for without end. */
+static int open_path(const struct user_context *context, const struct fastio_sqe *sqe)
 {
-	return ret < 0 ? -errno : ret;
+	const char *path = at(sqe->addr);
+	int flags = (int)sqe->op_flags;
+	struct stat info;
+	int fd;
+
+	if (flags & (O_NONBLOCK | O_PATH | O_CREAT) || stat(path, &info) || !S_ISFIFO(info.st_mode)) {
+		fd = openat(AT_FDCWD, path, flags, (mode_t)sqe->len);
+		return fd < 0 ? -errno : fd;
+	}
+	while ((fd = openat(AT_FDCWD, path, flags | O_NONBLOCK)) < 0)
+		if (errno != ENXIO || !wait_for(context, -1, 0, FIFO_LOOK_MS))
+			return -errno;
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	return fd;
 }
 
-/* Does what may block. */
-int fio_blocking(struct user_req *req, char *copy_buffer)
+static ssize_t move_when_ready(const struct user_context *context, const struct fastio_sqe *sqe, int fd)
 {
-	const struct fastio_sqe *sqe = &req->sqe;
 	struct transfer transfer;
 	struct stat info;
+	ssize_t ret;
+
+	describe(&transfer, sqe);
+	if (fstat(fd, &info))
+		return -errno;
+	if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode)) {
+		ret = move(&transfer, fd, 0);
+		return ret < 0 ? -errno : ret;
+	}
+	while ((ret = try_stream(&transfer, fd, S_ISSOCK(info.st_mode))) < 0)
+		if (errno != EAGAIN || !wait_for(context, fd, transfer.write ? POLLOUT : POLLIN, -1))
+			return -errno;
+	return ret;
+}
+
+/* Does what may block; gives up when all is to end, unless it waits for a disk. */
+int fio_blocking(struct user_req *req, char *copy_buffer)
+{
+	const struct user_context *context = req->ring->context;
+	const struct fastio_sqe *sqe = &req->sqe;
 
 	switch (sqe->opcode) {
 	case FASTIO_OP_OPENAT:
-		return (int)negative_errno(openat(AT_FDCWD, at(sqe->addr), (int)sqe->op_flags, (mode_t)sqe->len));
+		return open_path(context, sqe);
 	case FASTIO_OP_FSYNC:
-		return (int)negative_errno(sqe->op_flags & FASTIO_FSYNC_DATASYNC ? fdatasync(req->io_fd) :
-										   fsync(req->io_fd));
+		if (sqe->op_flags & FASTIO_FSYNC_DATASYNC)
+			return fdatasync(req->io_fd) ? -errno : 0;
+		return fsync(req->io_fd) ? -errno : 0;
 	case FASTIO_OP_SENDFILE:
-		return (int)copy_file(sqe, req->io_fd, copy_buffer);
+		return (int)copy_file(context, sqe, req->io_fd, copy_buffer);
 	default:
-		describe(&transfer, sqe);
-		if (!fstat(req->io_fd, &info) && S_ISSOCK(info.st_mode))
-			return (int)negative_errno(move_socket(&transfer, req->io_fd, 0));
-		return (int)negative_errno(move(&transfer, req->io_fd, 0));
+		return (int)move_when_ready(context, sqe, req->io_fd);
 	}
 }

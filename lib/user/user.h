@@ -179,6 +179,7 @@ struct user_group {
  * @done_fd: readable when a CQ may hold something
  * @done_told: @done_fd was written and not read since; atomic
  * @poll_fd: @done_fd, or an epoll of that and of the program's own ring
+ * @stop_fd: readable when all is to end; wq threads wait for it beside what they wait for
  * @wq_lock: the wq lists of all rings; a leaf
  * @wq_more: something was put on @wq_list
  * @wq_list: for the wq threads, oldest first; under @wq_lock
@@ -199,6 +200,7 @@ struct user_context {
 	int done_fd;
 	int done_told;
 	int poll_fd;
+	int stop_fd;
 	pthread_mutex_t wq_lock;
 	pthread_cond_t wq_more;
 	struct user_list wq_list;

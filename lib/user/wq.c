@@ -88,21 +88,14 @@ static struct user_req *next_request(struct user_context *context)
 	return req;
 }
 
-/*
- * The body of a wq thread. It sleeps rather than polls: a program that waits for a disk does not notice. Cancellation
- * of the thread, which is how a system call without end is ended at exit, is possible only inside such calls.
- */
+/* The body of a wq thread. It sleeps rather than polls: a program that waits for a disk does not notice. */
 int fio_wq_worker(struct user_context *context, unsigned int index)
 {
 	char *copy_buffer = context->wq_buffer + (size_t)index * USER_COPY_BYTES;
 	struct user_req *req;
-	int old;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
 	while ((req = next_request(context))) {
-		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &old);
 		req->res = fio_blocking(req, copy_buffer);
-		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
 		give_back(context, req);
 	}
 	return -ESHUTDOWN;

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: MIT
+/* Beginning and end: exit with work in flight, fork, several at once, waiting, event loops of others. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "rig.h"
+
+static int threads_running(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	int count = -2;
+
+	while (dir && readdir(dir))
+		count++;
+	if (dir)
+		closedir(dir);
+	return count;
+}
+
+/* Everything that can wait, waiting. The descriptors are left open in @fds, 7 of them. */
+static void submit_what_never_ends(struct rig *rig, int fds[7])
+{
+	static char buffer[16];
+	static char bytes[4 << 20];
+	struct fastio_sqe *sqe;
+	uint16_t port;
+
+	REQUIRE(rig_tcp_pair(fds) && rig_tcp_pair(fds + 2) && !pipe2(fds + 4, O_CLOEXEC));
+	fds[6] = rig_listen(4, &port);
+	fastio_prep_recv(rig_sqe(rig, fds[0]), fds[0], buffer, sizeof(buffer), 0);
+	sqe = rig_sqe(rig, fds[2]);
+	fastio_prep_recv(sqe, fds[2], buffer, sizeof(buffer), 0);
+	fastio_set_flags(sqe, FASTIO_SQE_SLOT);
+	fastio_prep_send(rig_sqe(rig, fds[1]), fds[1], bytes, sizeof(bytes), MSG_WAITALL);
+	sqe = rig_sqe(rig, fds[4]);
+	fastio_prep_read(sqe, fds[4], buffer, sizeof(buffer), FASTIO_OFF_CURRENT);
+	fastio_set_flags(sqe, FASTIO_SQE_ASYNC);
+	sqe = rig_sqe(rig, fds[4]);
+	fastio_prep_read(sqe, fds[4], buffer, sizeof(buffer), FASTIO_OFF_CURRENT);
+	fastio_set_flags(sqe, FASTIO_SQE_ASYNC);
+	fastio_prep_accept_multishot(rig_sqe(rig, fds[6]), fds[6], 0);
+	fastio_prep_poll(rig_sqe(rig, fds[4]), fds[4], POLLIN);
+	fastio_prep_timeout(rig_get(&rig->fio->queues[0]), 3600ull * 1000000000, 0);
+	/* Nothing is received on fds[0] because everything goes to it: its RECV completes. */
+	CHECK(rig_next(rig).res > 0);
+}
+
+static void exit_with_operations_in_flight(void *arg)
+{
+	const struct rig *outer = arg;
+	int before = rig_open_fds(), threads = threads_running();
+	struct fastio_params params;
+	struct rig rig = { 0 };
+	int fds[7];
+
+	rig_params(&params, outer->mode);
+	for (int round = 0; round < 5; round++) {
+		struct fastio_error error = { "" };
+
+		REQUIRE(!fastio_setup(&rig.fio, &params, &error), "%s", error.message);
+		submit_what_never_ends(&rig, fds);
+		fastio_exit(rig.fio);
+		for (int i = 0; i < 7; i++)
+			CHECK_EQ(close(fds[i]), 0);
+	}
+	CHECK_EQ(rig_open_fds(), before);
+	CHECK_EQ(threads_running(), threads);
+}
+
+static void exit_right_after_submit(void *arg)
+{
+	const struct rig *outer = arg;
+	struct fastio_params params;
+
+	rig_params(&params, outer->mode);
+	for (int round = 0; round < 50; round++) {
+		struct rig rig = { 0 };
+
+		REQUIRE(!fastio_setup(&rig.fio, &params, NULL));
+		for (int i = 0; i < 10; i++)
+			fastio_prep_nop(rig_get(&rig.fio->queues[0]));
+		CHECK_EQ(fastio_submit_all(rig.fio), 0);
+		fastio_exit(rig.fio);
+	}
+}
+
+static void several_at_once(void *arg)
+{
+	const struct rig *outer = arg;
+	struct fastio_params params;
+	struct rig rigs[3];
+
+	rig_params(&params, outer->mode);
+	for (int i = 0; i < 3; i++)
+		REQUIRE(!fastio_setup(&rigs[i].fio, &params, NULL));
+	for (int round = 0; round < 100; round++)
+		for (int i = 0; i < 3; i++) {
+			struct fastio_sqe *sqe = rig_get(&rigs[i].fio->queues[0]);
+
+			fastio_prep_nop(sqe);
+			fastio_set_data64(sqe, (uint64_t)(round * 3 + i));
+			CHECK_EQ(rig_expect(&rigs[i], (uint64_t)(round * 3 + i)), 0);
+		}
+	for (int i = 0; i < 3; i++)
+		fastio_exit(rigs[i].fio);
+}
+
+static void child_can_drop_its_copy(void *arg)
+{
+	struct rig *rig = arg;
+	char buf[8];
+	int pair[2], status = -1;
+	struct fastio_sqe *sqe;
+	pid_t child;
+
+	REQUIRE(rig_tcp_pair(pair));
+	sqe = rig_sqe(rig, pair[0]);
+	fastio_prep_recv(sqe, pair[0], buf, sizeof(buf), 0);
+	fastio_set_flags(sqe, FASTIO_SQE_SLOT);
+	CHECK(rig_quiet(rig));
+	child = fork();
+	REQUIRE(child >= 0);
+	if (!child) {
+		close(pair[1]);
+		fastio_exit(rig->fio);
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK_EQ(status, 0);
+	/* The parent's goes on as if nothing had been. */
+	CHECK_EQ(send(pair[1], "x", 1, 0), 1);
+	CHECK_EQ(rig_expect(rig, 0), 1);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void child_has_no_rings(void *arg)
+{
+	struct rig *rig = arg;
+	int status = -1;
+	pid_t child = fork();
+
+	REQUIRE(child >= 0);
+	if (!child) {
+		/* No core file, no message of a sanitizer: this is expected. */
+		signal(SIGSEGV, SIG_DFL);
+		fastio_prep_nop(rig_get(&rig->fio->queues[0]));
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "status %x", (unsigned int)status);
+	fastio_prep_nop(rig_get(&rig->fio->queues[0]));
+	CHECK_EQ(rig_expect(rig, 0), 0);
+}
+
+static void waits_end_in_time(void *arg)
+{
+	struct rig *rig = arg;
+
+	CHECK_EQ(fastio_wait(rig->fio, 0), -ETIME);
+	CHECK_EQ(fastio_wait(rig->fio, 1000), -ETIME);
+	CHECK_EQ(fastio_wait(rig->fio, -2), -EINVAL);
+	fastio_prep_nop(rig_get(&rig->fio->queues[0]));
+	CHECK_EQ(fastio_submit_and_wait(rig->fio, FASTIO_FOREVER), 0);
+	CHECK_EQ(fastio_wait(rig->fio, 0), 0);
+	CHECK_EQ(rig_expect(rig, 0), 0);
+	CHECK_EQ(fastio_wait(rig->fio, 0), -ETIME);
+}
+
+static void on_signal(int signal_number)
+{
+	(void)signal_number;
+}
+
+static void signals_end_waits(void *arg)
+{
+	struct rig *rig = arg;
+	struct sigaction action = { .sa_handler = on_signal };
+	struct itimerval soon = { .it_value.tv_usec = 20000 }, never = { 0 };
+	struct sigaction before;
+	int ret;
+
+	sigaction(SIGALRM, &action, &before);
+	setitimer(ITIMER_REAL, &soon, NULL);
+	ret = fastio_wait(rig->fio, RIG_WAIT_US);
+	CHECK(ret == -EINTR, "%s", fastio_errno_name(ret));
+	setitimer(ITIMER_REAL, &never, NULL);
+	sigaction(SIGALRM, &before, NULL);
+}
+
+static bool readable(int epoll_fd, int timeout_ms)
+{
+	struct epoll_event event;
+
+	return epoll_wait(epoll_fd, &event, 1, timeout_ms) == 1;
+}
+
+/* As an event loop does it: sleep on the descriptor, serve, reap. */
+static struct fastio_cqe next_by_epoll(struct rig *rig, int epoll_fd)
+{
+	struct fastio_cqe none = { .user_data = ~0ull };
+	struct fastio_queue *queue;
+	struct fastio_cqe *cqe;
+
+	for (int round = 0; round < 1000; round++) {
+		int ret = fastio_before_poll(rig->fio);
+
+		CHECK(ret >= 0, "%s", fastio_errno_name(ret));
+		if (!ret && !readable(epoll_fd, 10000))
+			break;
+		cqe = fastio_next(rig->fio, &queue);
+		if (!cqe)
+			continue;
+		none = *cqe;
+		fastio_seen(queue);
+		break;
+	}
+	return none;
+}
+
+static void event_loops_can_wait_for_completions(void *arg)
+{
+	struct rig *rig = arg;
+	struct epoll_event event = { .events = EPOLLIN };
+	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	struct fastio_sqe *sqe;
+	char buf[8];
+	int pair[2];
+
+	REQUIRE(rig_tcp_pair(pair));
+	CHECK_EQ(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fastio_poll_fd(rig->fio), &event), 0);
+	for (uint64_t i = 0; i < 200; i++) {
+		sqe = rig_sqe(rig, pair[0]);
+		fastio_prep_recv(sqe, pair[0], buf, 1, 0);
+		fastio_set_data64(sqe, i);
+		if (i % 2)
+			CHECK(fastio_before_poll(rig->fio) == 0 && !readable(epoll_fd, i % 10 == 1 ? 5 : 0));
+		CHECK_EQ(send(pair[1], "x", 1, 0), 1);
+		CHECK_EQ(next_by_epoll(rig, epoll_fd).user_data, i);
+	}
+	/* Level-triggered: as long as something is left it says so. */
+	for (int i = 0; i < 2; i++) {
+		sqe = rig_sqe(rig, pair[0]);
+		fastio_prep_nop(sqe);
+		fastio_set_data64(sqe, 500);
+	}
+	CHECK_EQ(next_by_epoll(rig, epoll_fd).user_data, 500);
+	for (int i = 0; i < 3; i++)
+		CHECK(fastio_before_poll(rig->fio) == 1 || readable(epoll_fd, 10000));
+	CHECK_EQ(next_by_epoll(rig, epoll_fd).user_data, 500);
+	CHECK_EQ(fastio_before_poll(rig->fio), 0);
+	CHECK(!readable(epoll_fd, 20));
+	/* A time-out of a queue that nobody serves in the meantime. */
+	sqe = rig_get(&rig->fio->queues[rig->fio->nr_queues - 1]);
+	fastio_prep_timeout(sqe, 30000000, 0);
+	fastio_set_data64(sqe, 77);
+	CHECK_EQ(next_by_epoll(rig, epoll_fd).res, -ETIME);
+	/* And what a wq worker did for it. */
+	sqe = rig_get(&rig->fio->queues[rig->fio->nr_queues - 1]);
+	fastio_prep_open(sqe, "/nowhere/at/all", O_RDONLY, 0);
+	CHECK_EQ(next_by_epoll(rig, epoll_fd).res, -ENOENT);
+	close(epoll_fd);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+/* Reads the line of /proc/self/task/TID/FILE that begins with @key, for the thread called @name. */
+static bool thread_says(const char *name, const char *key, char *value, size_t size)
+{
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *entry;
+	bool found = false;
+
+	while (dir && !found && (entry = readdir(dir))) {
+		char path[300], line[256] = "";
+		FILE *status;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status", entry->d_name);
+		status = fopen(path, "r");
+		if (!status)
+			continue;
+		if (fgets(line, sizeof(line), status) && !strncmp(line, "Name:\t", 6) &&
+		    !strncmp(line + 6, name, strlen(name)) && line[6 + strlen(name)] == '\n')
+			while (!found && fgets(line, sizeof(line), status))
+				if (!strncmp(line, key, strlen(key))) {
+					snprintf(value, size, "%s", line + strlen(key));
+					value[strcspn(value, "\n")] = '\0';
+					found = true;
+				}
+		fclose(status);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+static void workers_are_named_pinned_and_deaf_to_signals(void *arg)
+{
+	struct fastio_params params;
+	char value[256] = "";
+	struct fastio *fio;
+	cpu_set_t allowed;
+	int cpu = 0;
+	sigset_t none, before;
+
+	(void)arg;
+	CHECK_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+	while (!CPU_ISSET(cpu, &allowed))
+		cpu++;
+	rig_params(&params, &rig_modes[1]);
+	params.worker_cpu[1] = cpu;
+	params.wq_cpu[0] = cpu;
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, &before);
+	REQUIRE(!fastio_setup(&fio, &params, NULL));
+	CHECK(thread_says("fastio/0", "SigBlk:\t", value, sizeof(value)), "no thread fastio/0");
+	/* All but those that cannot be blocked, or that the C library keeps to itself. */
+	CHECK((strtoull(value, NULL, 16) & 0x7ffbfeff) == 0x7ffbfeff, "%s", value);
+	CHECK(thread_says("fastio/1", "Cpus_allowed_list:\t", value, sizeof(value)), "no thread fastio/1");
+	CHECK_EQ(strtol(value, NULL, 10), cpu);
+	CHECK(!strpbrk(value, ",-"), "%s", value);
+	CHECK(thread_says("fastio-wq/0", "Cpus_allowed_list:\t", value, sizeof(value)), "no thread fastio-wq/0");
+	CHECK_EQ(strtol(value, NULL, 10), cpu);
+	pthread_sigmask(SIG_SETMASK, NULL, &none);
+	CHECK(!sigismember(&none, SIGTERM), "the caller's signals were left blocked");
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	fastio_exit(fio);
+	fastio_exit(NULL);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct tap_test tests[] = {
+		{ "exit with operations in flight", exit_with_operations_in_flight },
+		{ "exit right after submit", exit_right_after_submit },
+		{ "several at once", several_at_once },
+		{ "a child can drop its copy", child_can_drop_its_copy },
+		{ "a child has no rings", child_has_no_rings },
+		{ "waits end in time", waits_end_in_time },
+		{ "signals end waits", signals_end_waits },
+		{ "event loops can wait for completions", event_loops_can_wait_for_completions },
+	};
+	static const struct tap_test alone = { "workers are named, pinned and deaf to signals",
+					       workers_are_named_pinned_and_deaf_to_signals };
+
+	(void)argc;
+	tap_begin(argv[0]);
+	rig_run(tests, sizeof(tests) / sizeof(tests[0]));
+	tap_run(&alone, NULL, NULL);
+	return tap_end();
+}
