@@ -5,6 +5,7 @@ import type { Claim } from '../schema/claims.js';
 import type { LoadedSuite } from '../schema/load.js';
 import type { Failure, Noise, Point, Results } from '../schema/results.js';
 import { resultsVersion } from '../schema/results.js';
+import { profileOf } from '../schema/suite.js';
 import type { ProfileName } from '../schema/suite.js';
 import { judgeClaims } from './claims.js';
 import type { Conditions } from './comparable.js';
@@ -38,7 +39,7 @@ export function resultsBuilder(): (input: ResultsInput, records: readonly RunRec
     for (const condition of plan.conditions) {
       const loaded = suites.find(({ name }) => name === condition.suite);
       if (loaded === undefined) continue;
-      const { boots, processes } = loaded.suite.profiles[header.profile];
+      const { boots, processes } = profileOf(loaded.suite, header.profile);
       const mine = recordsOf(condition, records);
       const incomparable = incomparableReasons(conditionsFor(header, loaded.suite.vm.cpus));
       const setting = {
@@ -96,9 +97,16 @@ function failuresOf(records: readonly RunRecord[]): Failure[] {
  */
 export function normalisedText(results: Results): string {
   const { host, shard, ...rest } = results;
-  return JSON.stringify({
+  const comparable = {
     ...rest,
     host: host.finishedAt === null ? 'running' : 'finished',
     shard: shard === null,
-  });
+  };
+  return JSON.stringify(comparable, sortedKeys);
+}
+
+/** Objects with their keys in order, whoever made them. */
+function sortedKeys(_key: string, value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
 }

@@ -3,7 +3,7 @@ import type { RunRecord } from '../run/record.js';
 import type { Figure, Sample } from '../schema/results.js';
 import type { Placed } from '../statistics/bootstrap.js';
 import type { Histogram } from '../statistics/histogram.js';
-import { countOf, percentile } from '../statistics/histogram.js';
+import { countOf, decodeHistogram, percentile } from '../statistics/histogram.js';
 import { outliersOf } from '../statistics/outliers.js';
 import { percentileFigure } from '../statistics/percentiles.js';
 import { dropWarmup } from '../statistics/warmup.js';
@@ -24,7 +24,8 @@ export function samplesOf(records: readonly RunRecord[]): readonly Sample[] {
 function sampleOf(record: RunRecord, window: number): Sample {
   const measured = record.windows[window];
   if (measured === undefined) throw new RangeError(`${record.id} has no window ${window}`);
-  const { requests, durationNs, intervals, latency, instructions } = measured;
+  const { requests, durationNs, intervals, instructions } = measured;
+  const latency = decodeHistogram(measured.latency);
   const kept = dropWarmup(intervals);
   const useKept = intervals.length > 0 && kept.durationNs > 0;
   const requestsPerSecond = perSecond(
@@ -74,7 +75,7 @@ export function latencyFigures(
   random: Random,
 ): Readonly<Record<PercentileName, Figure | null>> {
   const histograms: Placed<Histogram>[] = records.flatMap(({ boot, process, windows }) =>
-    windows.map(({ latency }, window) => ({ boot, process, window, value: latency })),
+    windows.map(({ latency }, window) => ({ boot, process, window, value: decodeHistogram(latency) })),
   );
   return {
     p50Ns: percentileFigure(histograms, fractions.p50Ns, random),

@@ -4,6 +4,7 @@ import { FastioError } from '../../vm/errors.js';
 import type { AccelChoice, Arch, KernelSeries } from '../../vm/vm.js';
 import type { LoadedSuite } from '../schema/load.js';
 import type { ClockName, ProfileName } from '../schema/suite.js';
+import { profileOf } from '../schema/suite.js';
 import type { Condition, PlannedPoint } from './points.js';
 import { conditionsOf, windowOf } from './points.js';
 import { seededRandom, shuffled } from './random.js';
@@ -98,7 +99,7 @@ function blocksOf(
   conditions: readonly Condition[],
   { profile, seed }: PlanOptions,
 ): readonly Block[] {
-  const { boots, processes } = loaded.suite.profiles[profile];
+  const { boots, processes } = profileOf(loaded.suite, profile);
   return conditions
     .filter(({ suite }) => suite === loaded.name)
     .flatMap((condition) =>
@@ -173,7 +174,7 @@ function estimate(suites: readonly LoadedSuite[], blocks: readonly Block[], opti
     const loaded = suites.find(({ name }) => name === block.suite);
     if (loaded === undefined) return seconds;
     const { windowMs, warmupMs } = windowOf(loaded, profile, clock);
-    const windows = loaded.suite.profiles[profile].windows;
+    const { windows } = profileOf(loaded.suite, profile);
     const perRun = cost.start[how] + (windows * (windowMs + warmupMs) * cost.pace[how]) / 1000;
     return seconds + cost.boot[how] + block.runs.length * perRun;
   }, 0);

@@ -1,7 +1,7 @@
 import type { LoadedSuite } from '../schema/load.js';
 import { invalid } from '../schema/source.js';
 import type { ClockName, ProfileName } from '../schema/suite.js';
-import { serverThreads } from '../schema/suite.js';
+import { profileName, profileOf, serverThreads } from '../schema/suite.js';
 
 /** One combination that gets figures of its own. */
 export interface PlannedPoint {
@@ -45,7 +45,7 @@ export function conditionsOf(
 ): readonly Condition[] {
   const { suite, name, source } = loaded;
   const conditions = new Map<string, Map<string, PlannedPoint>>();
-  suite.profiles[profile].points.forEach((matrix, index) => {
+  profileOf(suite, profile).points.forEach((matrix, index) => {
     for (const connections of matrix.connections) {
       for (const messageBytes of matrix.messageBytes) {
         for (const rate of matrix.rates ?? [null]) {
@@ -63,7 +63,7 @@ export function conditionsOf(
             if (placement === undefined) {
               throw invalid(source, [
                 {
-                  path: ['profiles', profile, 'points', index, 'workers'],
+                  path: ['profiles', profileName(suite, profile), 'points', index, 'workers'],
                   message: tooManyThreads(loaded, server, workers),
                 },
               ]);
@@ -139,6 +139,6 @@ export function windowOf(
   profile: ProfileName,
   clock: ClockName,
 ): { readonly windowMs: number; readonly warmupMs: number } {
-  const { windowMs, warmupMs } = loaded.suite.profiles[profile];
+  const { windowMs, warmupMs } = profileOf(loaded.suite, profile);
   return { windowMs: windowMs[clock], warmupMs: warmupMs[clock] };
 }

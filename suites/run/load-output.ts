@@ -61,6 +61,11 @@ export function parseLoadOutput(
     const [issue] = parsed.error.issues;
     throw unreadable(format, what, `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'something else'}`);
   }
+  try {
+    decodeHistogram(parsed.data.latency);
+  } catch (error) {
+    throw unreadable(format, what, `latency.buckets: ${error instanceof Error ? error.message : ''}`);
+  }
   const { window, requests, intervals, latency, errors, generator, accounting, openLoop } = parsed.data;
   const { total: _total, first: _first, ...kinds } = errors;
   const durationNs = window.elapsedNs;
@@ -74,7 +79,7 @@ export function parseLoadOutput(
     requests,
     durationNs,
     intervals: intervals.map((one) => ({ durationNs: one.endNs - one.startNs, requests: one.requests })),
-    latency: decodeHistogram(latency.buckets, latency.maxNs).map(([highest, n]) => [highest, n]),
+    latency,
     errors: Object.fromEntries(Object.entries(kinds).filter(([, n]) => n > 0)),
     serverCpuNs: server === null ? null : server.cpuNs * scale,
     serverThreads: (server?.threads ?? []).map(({ name, cpuNs }) => ({ name, cpuNs: cpuNs * scale })),

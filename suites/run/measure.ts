@@ -6,6 +6,7 @@ import { pointText } from '../plan/points.js';
 import { fill } from '../plan/template.js';
 import type { LoadedSuite } from '../schema/load.js';
 import type { ClockName, ProfileName, SuiteServer } from '../schema/suite.js';
+import { profileOf } from '../schema/suite.js';
 import type { Bench } from './guest.js';
 import { guestConf, guestPath, guestRoot } from './guest.js';
 import { parseLoadOutput } from './load-output.js';
@@ -41,6 +42,8 @@ const readyMs = 15_000;
 const stopMs = 10_000;
 /** A generator connects, warms up, measures and reports; all but the measuring takes less than this. */
 const loadOverheadMs = 30_000;
+/** Characters of a line of the generator's that go to the log. */
+const maxLogLine = 1_000;
 
 /**
  * Starts a point's server, measures its windows, stops it and looks at the kernel log. What goes wrong with the point
@@ -110,7 +113,7 @@ async function measureWindows(
   if (definition === undefined) throw new RangeError(`no server ${run.point.server}`);
   const server = await startOf(bench, run, index, definition, options);
   try {
-    for (let window = 0; window < loaded.suite.profiles[profile].windows; window += 1) {
+    for (let window = 0; window < profileOf(loaded.suite, profile).windows; window += 1) {
       windows.push(await measureWindow(bench, run, server, window, options, log));
     }
     await server.stop();
@@ -162,11 +165,12 @@ async function measureWindow(
   { loaded, profile, clock, seed, signal }: MeasureOptions,
   log: string[],
 ): Promise<Measurement> {
-  const { load, profiles } = loaded.suite;
+  const { load } = loaded.suite;
+  const planned = profileOf(loaded.suite, profile);
   const { workers, connections, messageBytes, rate, placement } = run.point;
-  const windowMs = profiles[profile].windowMs[clock];
-  const warmupMs = profiles[profile].warmupMs[clock];
-  const command = [load.run, rate === null ? [] : (load.openLoop ?? [])];
+  const windowMs = planned.windowMs[clock];
+  const warmupMs = planned.warmupMs[clock];
+  const command = [load.run, rate === null ? [] : load.openLoop];
   const values = {
     port: server.port,
     workers,
@@ -192,7 +196,7 @@ async function measureWindow(
     signal: AbortSignal.any([signal, server.ended]),
     timeoutMs,
   });
-  log.push(`==> window ${window}: ${argv.join(' ')}`, ...stdout.trimEnd().split('\n'));
+  log.push(`==> window ${window}: ${argv.join(' ')}`, ...stdout.trimEnd().split('\n').map(shortened));
   log.push(...(stderr === '' ? [] : stderr.trimEnd().split('\n')));
   // A server that crashed is the reason; that the generator lost its connections is the consequence.
   server.ended.throwIfAborted();
@@ -208,6 +212,11 @@ async function measureWindow(
     what: `${pointText(run.point)}, window ${window}`,
     serverCpus: placement.serverCpus,
   });
+}
+
+/** The generator's JSON is in the raw record; its first figures are enough for a log. */
+function shortened(line: string): string {
+  return line.length > maxLogLine ? `${line.slice(0, maxLogLine)}…` : line;
 }
 
 function lastLine(text: string): string | undefined {

@@ -11,7 +11,9 @@ export const Measurement = z.strictObject({
   requests: count,
   durationNs: z.number().positive().describe('Measured on the guest’s monotonic clock.'),
   intervals: z.array(z.strictObject({ durationNs: ns, requests: count })),
-  latency: z.array(z.tuple([ns, count])).describe('[highest ns of the bucket, count], by rising value.'),
+  latency: z
+    .strictObject({ maxNs: count, buckets: z.array(count) })
+    .describe('The generator’s own lossless encoding: distance from the previous bucket and count, in turn.'),
   errors: z.record(z.string(), count).describe('By kind; empty when there were none.'),
   serverCpuNs: ns.nullable().describe('CPU time of all threads of the server, kernel workers included.'),
   serverThreads: z.array(z.strictObject({ name: z.string(), cpuNs: ns })),

@@ -11,7 +11,7 @@ import { Results as ResultsSchema, resultsVersion } from './results.js';
 import type { Fault, SourceFile } from './source.js';
 import { checkSource, invalid, readJson, readYaml } from './source.js';
 import type { Suite } from './suite.js';
-import { Suite as SuiteSchema, profiles } from './suite.js';
+import { Suite as SuiteSchema, profileOf, profiles } from './suite.js';
 
 /** A checked suite file. */
 export interface LoadedSuite {
@@ -90,7 +90,7 @@ interface Place {
 function measures(suite: Suite, { server, workers, connections, messageBytes }: Place): boolean {
   const isBaseline = server === suite.baseline.server && workers === suite.baseline.workers;
   return profiles.some((profile) =>
-    suite.profiles[profile].points.some(
+    profileOf(suite, profile).points.some(
       (matrix) =>
         (isBaseline || (matrix.servers.includes(server) && matrix.workers.includes(workers))) &&
         matrix.connections.includes(connections) &&

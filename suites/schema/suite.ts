@@ -99,6 +99,13 @@ const Profile = z.strictObject({
 
 const loadFormats = ['fastio-load'] as const;
 
+/** The project's own generator, echo/load, as every suite runs it that does not say otherwise. */
+const ownLoad = [
+  'load --address 127.0.0.1:{port} --connections {connections} --message-bytes {messageBytes}',
+  '--threads {loadThreads} --cpus {loadCpus} --control-cpu 0 --warmup {warmupMs}ms --duration {windowMs}ms',
+  '--intervals {intervals} --account-pid {pid} --seed {seed} {clockHints} --json -',
+].join(' ');
+
 export const Suite = z
   .strictObject({
     $schema: z.string().optional(),
@@ -109,13 +116,20 @@ export const Suite = z
       .describe('What every ratio is a ratio to, at the same connections, message and rate.'),
     modules: z.record(Name, Module).default({}),
     servers: z.record(Name, Server),
-    load: z.strictObject({
-      run: Command,
-      openLoop: Command.optional().describe('Words added when the point has a rate.'),
-      format: z.enum(loadFormats).describe('How its output is read.'),
-      threads: positive(limits.cpus).describe('Threads of the generator, the same at every point.'),
-    }),
-    profiles: z.strictObject({ quick: Profile, ci: Profile, paper: Profile }),
+    load: z
+      .strictObject({
+        run: Command.default(ownLoad),
+        openLoop: Command.default('--rate {rate}').describe('Words added when the point has a rate.'),
+        format: z.enum(loadFormats).default('fastio-load').describe('How its output is read.'),
+        threads: positive(limits.cpus)
+          .default(4)
+          .describe('Threads of the generator, the same at every point.'),
+      })
+      .prefault({})
+      .describe('The load generator; without it, the project’s own.'),
+    profiles: z
+      .strictObject({ quick: Profile, ci: Profile.optional(), paper: Profile.optional() })
+      .describe('A profile that is left out is the one before it.'),
   })
   .superRefine((suite, context) => {
     const fault = (path: PropertyKey[], message: string): void => {
@@ -132,11 +146,12 @@ export const Suite = z
       checkSourceKeys(['modules', name], module, fault);
     }
     for (const part of ['run', 'openLoop'] as const) {
-      const command = suite.load[part];
-      if (command === undefined) continue;
-      for (const message of placeholderFaults(command, 'load')) fault(['load', part], message);
+      for (const message of placeholderFaults(suite.load[part], 'load')) fault(['load', part], message);
     }
-    for (const profile of profiles) checkProfile(suite, profile, fault);
+    for (const name of profiles) {
+      const profile = suite.profiles[name];
+      if (profile !== undefined) checkProfile(suite, name, profile, fault);
+    }
   });
 
 export type Suite = z.infer<typeof Suite>;
@@ -145,6 +160,17 @@ export type SuiteModule = z.infer<typeof Module>;
 export type SuiteProfile = z.infer<typeof Profile>;
 export type SuiteMatrix = z.infer<typeof Matrix>;
 type AddFault = (path: PropertyKey[], message: string) => void;
+
+/** The profile that stands for one that a suite may leave out. */
+export function profileName(suite: Suite, wanted: ProfileName): ProfileName {
+  const upTo = profiles.slice(0, profiles.indexOf(wanted) + 1);
+  return upTo.findLast((name) => suite.profiles[name] !== undefined) ?? 'quick';
+}
+
+/** As `profileName`, the profile itself. */
+export function profileOf(suite: Suite, wanted: ProfileName): SuiteProfile {
+  return suite.profiles[profileName(suite, wanted)] ?? suite.profiles.quick;
+}
 
 /** CPUs a server needs at a number of workers. */
 export function serverThreads(server: SuiteServer, workers: number): number {
@@ -182,8 +208,12 @@ function checkSourceKeys(
   }
 }
 
-function checkProfile(suite: Suite, profile: ProfileName, fault: AddFault): void {
-  const { points, boots, processes, windows } = suite.profiles[profile];
+function checkProfile(
+  suite: Suite,
+  profile: ProfileName,
+  { points, boots, processes, windows }: SuiteProfile,
+  fault: AddFault,
+): void {
   if (boots * processes * windows < 3) {
     fault(
       ['profiles', profile, 'windows'],
@@ -215,9 +245,6 @@ function checkProfile(suite: Suite, profile: ProfileName, fault: AddFault): void
         );
       }
     });
-    if (matrix.rates !== undefined && suite.load.openLoop === undefined) {
-      fault([...path, 'rates'], 'found rates, expected load.openLoop to say how the generator is given one');
-    }
   });
   if (total > limits.points) {
     fault(['profiles', profile, 'points'], `found ${total} points, expected at most ${limits.points}`);

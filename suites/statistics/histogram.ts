@@ -48,13 +48,18 @@ export function highestOf(bucket: number): number {
   return (bucket - subBuckets * exponent + 1) * 2 ** exponent - 1;
 }
 
+export interface EncodedHistogram {
+  /** The largest value recorded; no bucket is said to reach beyond it. */
+  readonly maxNs: number;
+  /** In turn: the distance from the previous bucket (from -1 for the first), and the bucket's count. */
+  readonly buckets: readonly number[];
+}
+
 /**
- * Decodes the load generator's form: pairs of the distance from the previous bucket (from -1 for the first) and its
- * count.
- * @param maxNs The largest value recorded; no bucket is said to reach beyond it.
+ * Decodes the load generator's form.
  * @throws RangeError when the list is not pairs of positive whole numbers.
  */
-export function decodeHistogram(pairs: readonly number[], maxNs: number): Histogram {
+export function decodeHistogram({ buckets: pairs, maxNs }: EncodedHistogram): Histogram {
   if (pairs.length % 2 !== 0) throw new RangeError('found an odd number of values, expected pairs');
   const histogram: (readonly [number, number])[] = [];
   let bucket = -1;
