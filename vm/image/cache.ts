@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { errnoOf, FastioError } from '../errors.js';
 import { cacheDir } from '../paths.js';
 import { until } from '../wait.js';
+import { explainFull } from './disk.js';
 import { ownerState, ownerToken, parseToken } from './owner.js';
 
 /** Leftovers of processes we cannot see (another container's) are swept only when this old. */
@@ -83,6 +84,8 @@ export async function makeOnce(
       signal.throwIfAborted();
       await recordSizes(temp);
       return await publish(temp, path);
+    } catch (error) {
+      throw explainFull(error, path);
     } finally {
       await rm(temp, { recursive: true, force: true });
     }

@@ -1,4 +1,5 @@
 import { statfs } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { errnoOf, FastioError } from '../errors.js';
 
 /** Kept free on top of what a piece of work writes, so that it does not fill the disk to the last byte. */
@@ -19,8 +20,7 @@ export async function requireDisk(directory: string, bytes: number, purpose: str
   );
 }
 
-/** DISK_FULL for something that ran into the end of the disk although it seemed to fit. */
-export function diskFull(directory: string, message: string, options?: ErrorOptions): FastioError {
+function diskFull(directory: string, message: string, options?: ErrorOptions): FastioError {
   return new FastioError(
     'DISK_FULL',
     message,
@@ -29,13 +29,21 @@ export function diskFull(directory: string, message: string, options?: ErrorOpti
   );
 }
 
-/** Turns ENOSPC and EDQUOT of a write below `directory` into DISK_FULL; everything else passes unchanged. */
-export function explainWrite(error: unknown, directory: string, bytes: number, purpose: string): unknown {
+/**
+ * Turns a full disk, as a system call's errno or in a program's last words, into DISK_FULL; everything else passes
+ * unchanged. For work that seemed to fit when it started.
+ * @param path what could not be written; the name of a temporary file is shortened to the one it stands for.
+ */
+export function explainFull(error: unknown, path: string): unknown {
   const errno = errnoOf(error);
-  if (errno !== 'ENOSPC' && errno !== 'EDQUOT') return error;
-  return diskFull(directory, `the disk filled up: ${purpose} needs ${mebibytes(bytes)} in all`, {
-    cause: error,
-  });
+  const lines = error instanceof FastioError ? error.detail : [];
+  const isFull =
+    errno === 'ENOSPC' ||
+    errno === 'EDQUOT' ||
+    lines.some((line) => /no space left on device|disk quota exceeded/i.test(line));
+  if (!isFull) return error;
+  const place = path.replace(/\.tmp-.*$/, '');
+  return diskFull(dirname(place), `the disk filled up while ${place} was being made`, { cause: error });
 }
 
 /** For people: 1,234 MiB. */

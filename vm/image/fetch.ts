@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, FastioError } from '../errors.js';
 import { cachePath, explainCache, sweep, tempBeside } from './cache.js';
-import { explainWrite, requireDisk } from './disk.js';
+import { explainFull, mebibytes, requireDisk } from './disk.js';
 import { download, type Failure } from './download.js';
-import { lockBytes, type Lock, type LockedPackage } from './lock.js';
+import type { Lock, LockedPackage } from './lock.js';
 import { mirrorList, type MirrorOptions } from './mirrors.js';
 import type { Work } from './work.js';
 
@@ -69,7 +69,7 @@ export async function fetchPackages(lock: Lock, options: FetchOptions): Promise<
     // The first failure decides; the others end before anybody hears of it, so that nothing writes afterwards.
     stop.abort(error);
     await Promise.allSettled(workers);
-    throw explainWrite(error, store, lockBytes(lock), `the packages of ${lock.id}`);
+    throw explainFull(error, join(store, `${lock.id}: ${mebibytes(totalBytes)} of packages`));
   }
   progress.end();
   return debOf;

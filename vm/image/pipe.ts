@@ -1,7 +1,6 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { errnoOf, FastioError } from '../errors.js';
-import { diskFull } from './disk.js';
 
 /** Of stderr, this much is kept for the error message. */
 const keptStderrChars = 4096;
@@ -16,11 +15,10 @@ export interface Piped {
 
 /**
  * Starts a program whose input and output are streams of bytes too large to hold.
- * @param directory where it writes: named when the disk is full.
  */
 export function pipeThrough(
   argv: readonly string[],
-  options: { readonly signal: AbortSignal; readonly directory: string; readonly env?: NodeJS.ProcessEnv },
+  options: { readonly signal: AbortSignal; readonly env?: NodeJS.ProcessEnv },
 ): Piped {
   const [program = '', ...args] = argv;
   const child: ChildProcessByStdio<Writable, Readable, Readable> = spawn(program, args, {
@@ -45,7 +43,7 @@ export function pipeThrough(
       options.signal.removeEventListener('abort', stop);
       if (options.signal.aborted) reject(options.signal.reason as Error);
       else if (status === 0) resolve();
-      else reject(explainEnd(argv, status ?? signalName ?? 'unknown', stderr, options.directory));
+      else reject(explainEnd(argv, status ?? signalName ?? 'unknown', stderr));
     });
   });
   // Whoever waits for it hears of it; until then it must not count as unhandled.
@@ -66,20 +64,10 @@ function explainStart(program: string, error: Error): Error {
   );
 }
 
-function explainEnd(
-  argv: readonly string[],
-  status: number | string,
-  stderr: string,
-  directory: string,
-): FastioError {
+function explainEnd(argv: readonly string[], status: number | string, stderr: string): FastioError {
   const detail = stderr.trimEnd().split('\n').slice(-20);
   // A program of a tools root stands behind its loader (tools.ts).
   const name = (argv[1] === '--library-path' ? argv[3] : argv[0]) ?? '';
-  if (/no space left on device|disk quota exceeded/i.test(stderr)) {
-    return diskFull(directory, `the disk filled up while writing below ${directory}`, {
-      cause: new Error(stderr),
-    });
-  }
   return new FastioError('HOST_UNSUPPORTED', `${name} ended with ${status}`, 'Read its last lines below.', {
     detail,
   });

@@ -46,7 +46,7 @@ function startSqfstar(root: string, output: string, epochSeconds: number, signal
       output,
     ]),
     // sqfstar refuses to run with both the options and the variable.
-    { signal, directory: output, env: { ...process.env, SOURCE_DATE_EPOCH: undefined } },
+    { signal, env: { ...process.env, SOURCE_DATE_EPOCH: undefined } },
   );
   squash.stdout.resume();
   return squash;

@@ -21,7 +21,7 @@ export async function openDeb(path: string, signal: AbortSignal): Promise<Readab
   if (compression === 'none') return raw;
   if (compression === 'gz') return raw.pipe(createGunzip());
   const program = compression === 'xz' ? 'xz' : 'zstd';
-  const { stdin, stdout, ended } = pipeThrough([program, '-dc', '-T1'], { signal, directory: path });
+  const { stdin, stdout, ended } = pipeThrough([program, '-dc', '-T1'], { signal });
   pipeline(raw, stdin).catch(() => undefined);
   ended.catch((error: unknown) => {
     // Without a listener the event would end the process; whoever reads the stream has its own.
@@ -67,7 +67,6 @@ async function unpackDeb(path: string, directory: string, signal: AbortSignal): 
   const flags = ['--keep-directory-symlink', '--skip-old-files', '--no-same-owner', '--no-same-permissions'];
   const tar = pipeThrough(['tar', '--extract', '--file=-', `--directory=${directory}`, ...flags], {
     signal,
-    directory,
   });
   await feed(await openDeb(path, signal), tar);
 }
