@@ -51,9 +51,10 @@ export function compareResults(a: Results, b: Results): Omit<Comparison, 'a' | '
   const noise = noiseOf(a, b);
   if (incomparable.length > 0) return { incomparable, points: [], noise, failed: true };
   const others = new Map(b.points.map((point) => [point.id, point]));
-  const points = a.points
-    .filter(({ id }) => others.has(id))
-    .map((point) => comparePoint(point, others.get(point.id) as Point, { a, b, noise }));
+  const points = a.points.flatMap((point) => {
+    const other = others.get(point.id);
+    return other === undefined ? [] : [comparePoint(point, other, { a, b, noise })];
+  });
   if (points.length === 0) {
     return { incomparable: ['the two runs have no point in common'], points, noise, failed: true };
   }

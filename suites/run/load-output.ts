@@ -67,7 +67,6 @@ export function parseLoadOutput(
     throw unreadable(format, what, `latency.buckets: ${error instanceof Error ? error.message : ''}`);
   }
   const { window, requests, intervals, latency, errors, generator, accounting, openLoop } = parsed.data;
-  const { total: _total, first: _first, ...kinds } = errors;
   const durationNs = window.elapsedNs;
   const server = accounting?.server ?? null;
   // Threads are sampled a little before and after the window; what they used is scaled to it.
@@ -80,7 +79,11 @@ export function parseLoadOutput(
     durationNs,
     intervals: intervals.map((one) => ({ durationNs: one.endNs - one.startNs, requests: one.requests })),
     latency,
-    errors: Object.fromEntries(Object.entries(kinds).filter(([, n]) => n > 0)),
+    errors: Object.fromEntries(
+      Object.entries(errors).flatMap(([kind, n]) =>
+        kind !== 'total' && typeof n === 'number' && n > 0 ? [[kind, n]] : [],
+      ),
+    ),
     serverCpuNs: server === null ? null : server.cpuNs * scale,
     serverThreads: (server?.threads ?? []).map(({ name, cpuNs }) => ({ name, cpuNs: cpuNs * scale })),
     softirqNs: accounting === null ? null : softirq.reduce((sum, { cpuNs }) => sum + cpuNs, 0) * scale,

@@ -65,7 +65,8 @@ export async function loadClaims(
       }
       known.set(claim.suite, (await loadSuite(claim.suite)).suite);
     }
-    const suite = known.get(claim.suite) as Suite;
+    const suite = known.get(claim.suite);
+    if (suite === undefined) continue;
     const key = claim.metric === 'slopePerWorker' ? 'points' : 'point';
     const place = claim.metric === 'slopePerWorker' ? claim.points : claim.point;
     const missing = [place.workers].flat().filter((workers) => !measures(suite, { ...place, workers }));
@@ -121,7 +122,7 @@ export async function loadResults(directory: string): Promise<Results> {
   if (found !== resultsVersion) {
     throw new FastioError(
       'INPUT_INVALID',
-      `${file}:${source.lineOf(['version'])} version: found ${JSON.stringify(found) ?? 'nothing'}, expected ${resultsVersion}`,
+      `${file}:${source.lineOf(['version'])} version: found ${found === undefined ? 'nothing' : JSON.stringify(found)}, expected ${resultsVersion}`,
       'Read it with the release of fastio that wrote it.',
     );
   }

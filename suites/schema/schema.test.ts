@@ -127,6 +127,12 @@ const faults: readonly Fault[] = [
     says: 'found files without source, expected both or neither',
   },
   {
+    name: 'a server with an impossible name',
+    change: (text) => text.replace('  fastio:\n    title', '  Fast IO:\n    title'),
+    at: 'Fast IO:',
+    says: 'found the name "Fast IO", expected text like /^[a-z]',
+  },
+  {
     name: 'too few samples for an interval',
     change: (text) => text.replace('boots: 2', 'boots: 1').replace('windows: 2', 'windows: 1'),
     at: 'windows: 1',

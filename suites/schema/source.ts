@@ -151,6 +151,10 @@ function faultsOf(issue: Issue, root: unknown): readonly Fault[] {
     if (deepest(nested) > 0)
       return nested.flatMap((one) => faultsOf({ ...one, path: [...path, ...one.path] }, root));
   }
+  if (issue.code === 'invalid_key') {
+    const name = JSON.stringify(path.at(-1));
+    return [{ path, message: `found the name ${name}, expected ${expectedText(issue)}` }];
+  }
   if (issue.code === 'custom') return [{ path, message: issue.message }];
   return [{ path, message: `found ${foundText(valueAt(root, path))}, expected ${expectedText(issue)}` }];
 }
@@ -169,7 +173,13 @@ function expectedText(issue: Issue): string {
       return issue.values.map((value) => JSON.stringify(value)).join(' or ');
     case 'invalid_format':
       return issue.pattern === undefined ? issue.format : `text like ${issue.pattern}`;
-    default:
+    case 'invalid_key':
+    case 'invalid_element':
+      return issue.issues.map(expectedText).join(' and ');
+    case 'invalid_union':
+    case 'not_multiple_of':
+    case 'unrecognized_keys':
+    case 'custom':
       return issue.message;
   }
 }
