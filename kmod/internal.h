@@ -42,7 +42,8 @@ struct fastio_slot;
 /*
  * Bits of fastio_node.state. RD and WR: "an attempt may succeed"; WANT_*: "somebody waits for it", FASTIO_WANT
  * to the left of the bit wanted; QUEUED: the node is on the ready list or the backlog of its ring, or
- * about to be. Who sets QUEUED puts it there; the server clears it when it takes the node off.
+ * about to be. Who sets QUEUED puts it there; the server clears it when it takes the node off. The node of a
+ * request that is free is never QUEUED.
  */
 #define FASTIO_RD		BIT(0)
 #define FASTIO_WR		BIT(1)

@@ -434,9 +434,11 @@ void fastio_run_node(struct fastio_rq *rq, struct fastio_node *node)
 	case FASTIO_NODE_TIMER:
 		/* The callback may not have returned yet. */
 		hrtimer_cancel(&node->timer);
+		atomic_set(&node->state, 0);
 		fastio_complete(rq, req, -ETIME, 0);
 		break;
 	case FASTIO_NODE_WQ:
+		atomic_set(&node->state, 0);
 		fastio_complete(rq, req, req->res, 0);
 		break;
 	}
