@@ -20,7 +20,7 @@ export async function echoPrograms(
   arch: Arch,
   options: BuildOptions,
 ): Promise<readonly Placed[]> {
-  const outputs = ['epoll', 'io_uring', 'fastio', 'load'].map((name) => `echo/build/release/${name}`);
+  const outputs = ['epoll', 'io_uring', 'fastio', 'load'].map((name) => `echo/build/release-static/${name}`);
   const trees: readonly SourceTree[] = [
     { directory: join(projectRoot, 'echo'), mount: 'echo' },
     { directory: join(projectRoot, 'lib'), mount: 'lib' },
