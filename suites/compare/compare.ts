@@ -28,7 +28,7 @@ export interface Comparison {
   /** Why nothing may be compared; empty when something may. */
   readonly incomparable: readonly string[];
   readonly points: readonly ComparedPoint[];
-  /** Width of the wider of the two A/A bands, as a fraction. */
+  /** How far from 1 a ratio of two equal contenders came in either run; null when neither has an A/A pair. */
   readonly noise: number | null;
   /** Exit code 1: B is slower somewhere, or the two cannot be compared. */
   readonly failed: boolean;
