@@ -1,12 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastioError } from './errors.js';
 
-/** A signal that aborts with `reason` after `ms`; combine it with `AbortSignal.any()`. */
+/** Node's timers hold no more than this many milliseconds: 24 days. */
+const longestTimerMs = 2 ** 31 - 1;
+
+/** A signal that aborts with `reason` after `ms`, or after 24 days if that is sooner; combine it with `AbortSignal.any()`. */
 export function deadline(ms: number, reason: FastioError): AbortSignal {
   const controller = new AbortController();
   setTimeout(() => {
     controller.abort(reason);
-  }, ms).unref();
+  }, Math.min(ms, longestTimerMs)).unref();
   return controller.signal;
 }
 

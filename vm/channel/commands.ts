@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { FastioError } from '../errors.js';
 import { orAbort } from '../wait.js';
@@ -69,6 +70,12 @@ export function openChannel(stream: Duplex, options: ChannelOptions): CommandCha
   const closed = new AbortController();
   let lastId = 0;
 
+  /** An idle channel does not keep its process alive; a running command does. */
+  const keepAlive = (): void => {
+    if (!(stream instanceof Socket)) return;
+    if (running.size > 0) stream.ref();
+    else stream.unref();
+  };
   const end = (reason: Error): void => {
     if (closed.signal.aborted) return;
     closed.abort(reason);
@@ -96,6 +103,7 @@ export function openChannel(stream: Duplex, options: ChannelOptions): CommandCha
   });
   // A handshake leaves the stream paused, and then a listener alone does not start it.
   stream.resume();
+  keepAlive();
   stream.on('error', () => {
     end(options.closedReason());
   });
@@ -114,10 +122,12 @@ export function openChannel(stream: Duplex, options: ChannelOptions): CommandCha
     return new Promise<T>((resolve, reject) => {
       const settle = (outcome: T | Error): void => {
         running.delete(id);
+        keepAlive();
         if (outcome instanceof Error) reject(outcome);
         else resolve(outcome);
       };
       running.set(id, { onFrame: start(id, settle), onClosed: settle });
+      keepAlive();
     });
   }
 
@@ -189,14 +199,21 @@ function startCommand(
   streams.signal.addEventListener('abort', onAbort, { once: true });
   if (streams.stdin !== undefined) void stdin.pump(streams.stdin);
 
-  // Chunks handed on and not yet taken: EXIT must wait for them.
-  let taking: Promise<void> = Promise.resolve();
+  // Each stream's chunks are taken one after the other; EXIT waits for the last.
+  const busy: Record<number, Promise<void> | undefined> = {};
   const take = (number: number, sink: CommandStreams['onStdout'], chunk: Buffer): void => {
-    const bytes = chunk.length;
-    const taken = failure === undefined ? sink(chunk) : undefined;
-    const grant = (): void => void stream.write(encodeCredit(id, number, bytes));
-    if (taken === undefined) grant();
-    else taking = Promise.all([taking, taken.then(grant, fail)]).then(() => undefined);
+    const grant = (): void => void stream.write(encodeCredit(id, number, chunk.length));
+    const hand = (): Promise<void> | undefined => (failure === undefined ? sink(chunk) : undefined);
+    const before = busy[number];
+    const taken = before === undefined ? hand() : before.then(hand);
+    if (taken === undefined) {
+      grant();
+      return;
+    }
+    const done = taken.then(grant, fail).then(() => {
+      if (busy[number] === done) busy[number] = undefined;
+    });
+    busy[number] = done;
   };
   return ({ type, payload }) => {
     if (type === frameType.stdout) take(streamNumber.stdout, streams.onStdout, payload);
@@ -204,7 +221,7 @@ function startCommand(
     else if (type === frameType.credit) stdin.grant(payload.readUInt32LE(1));
     else if (type === frameType.exit) {
       const how = decodeExit(payload);
-      void taking.then(() => {
+      void Promise.all(Object.values(busy)).then(() => {
         finish(failure ?? how);
       });
     }

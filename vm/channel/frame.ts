@@ -42,7 +42,7 @@ export const jsonPayloadMax = 16 * 1024 * 1024;
 export interface Frame {
   readonly type: number;
   readonly id: number;
-  /** A view into received memory: copy it to keep it beyond the call. */
+  /** A view into the received chunk, which nobody writes to again. */
   readonly payload: Buffer;
 }
 

@@ -11,6 +11,8 @@ export interface AllowedReport {
 
 export interface ScannerOptions {
   readonly allow?: readonly AllowedReport[];
+  /** Reports from before this console began. */
+  readonly earlier?: readonly KernelReport[];
   readonly now?: () => Date;
   /** Called for each line, complete and without its line end. */
   readonly onLine?: (line: string) => void;
@@ -45,7 +47,7 @@ export function createScanner(options: ScannerOptions = {}): ConsoleScanner {
   const decoder = new TextDecoder();
   const today = (options.now?.() ?? new Date()).toISOString().slice(0, 10);
   const allow = (options.allow ?? []).filter(({ until }) => today <= until);
-  const reports: OpenReport[] = [];
+  const reports: KernelReport[] = [...(options.earlier ?? [])];
   const last: string[] = [];
   let partial = '';
   let open: OpenReport | undefined;

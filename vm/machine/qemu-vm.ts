@@ -1,6 +1,27 @@
-import { FastioError } from '../errors.js';
+import { guestImage, holdImage } from '../image/image.js';
+import { hostArchitecture } from '../image/tools.js';
+import { ownerToken, parseToken } from '../image/owner.js';
+import type { Work } from '../image/work.js';
 import type { Report } from '../progress.js';
-import type { Accel, Arch, BootVm, KernelSeries, KernelReport, Vm, VmInfo, VmSpec } from '../vm.js';
+import type { Arch, BootVm, KernelSeries, Vm, VmInfo, VmSpec } from '../vm.js';
+import { chooseAccel, hostFacts, probeAll, type AccelProbe } from './accel.js';
+import { bootTrial } from './accel-trial.js';
+import {
+  claimDirectory,
+  checkName,
+  guestDirectory,
+  liveGuests,
+  readState,
+  sweepDirectories,
+} from './directory.js';
+import { connectKeeper, notRunning, startKeeper } from './keeper-link.js';
+import { launch } from './launch.js';
+import { qemuProgram } from './program.js';
+import { checkSpec } from './spec.js';
+import { createVm, stopGuest } from './vm-client.js';
+
+export type { AccelProbe } from './accel.js';
+export { kernelReportToError } from './failures.js';
 
 /** What `status` shows of one guest. */
 export interface GuestStatus {
@@ -19,61 +40,105 @@ export interface GuestStatus {
   readonly died?: string;
 }
 
-/** The answer to whether one accelerator works here for one guest architecture. */
-export interface AccelProbe {
-  readonly accel: Accel;
-  readonly usable: boolean;
-  /** One clause for people. */
-  readonly reason: string;
-}
-
-/** Boots a guest, or resumes it from its template snapshot. @throws FastioError, see vm/errors.ts. */
-export const bootQemu: BootVm = () => Promise.reject(pending());
+/**
+ * Boots a guest, or resumes it from its template snapshot. Nothing is left behind when it fails, when the signal
+ * aborts, or when this process is killed.
+ * @throws FastioError, see vm/errors.ts.
+ */
+export const bootQemu: BootVm = async (spec, options) => {
+  checkName(options.name);
+  checkSpec(spec);
+  await sweepStale();
+  const work: Work = { report: options.report, signal: options.signal };
+  const [image, qemu] = await Promise.all([guestImage(spec, work), qemuProgram(spec.qemu, spec.arch, work)]);
+  const choice = await chooseAccel(
+    spec.arch,
+    await hostFacts(hostArchitecture()),
+    { choice: options.accel, requireAccel: options.requireAccel, report: options.report },
+    bootTrial({ qemu, image, spec, signal: options.signal }),
+  );
+  const directory = await claimDirectory({
+    name: options.name,
+    spec,
+    state: 'starting',
+    detached: false,
+    keeper: ownerToken(),
+    startedAtMs: Date.now(),
+  });
+  const keeper = startKeeper(directory);
+  try {
+    const setting = { spec, options, image, qemu, choice, directory, keeper };
+    const letGo = await holdImage(image.id, keeper.pid);
+    const info = await launch(setting).catch(async (error: unknown) => {
+      await letGo();
+      throw error;
+    });
+    if (options.detach !== true) return createVm(options.name, info, keeper, () => keeper.end());
+    await keeper.channel.call('release', null, options.signal);
+    return createVm(options.name, info, keeper, () => Promise.resolve());
+  } catch (error) {
+    await keeper.end();
+    throw error;
+  }
+};
 
 /**
  * Attaches to a running guest. Disposing the result only detaches; `stopVm` powers the guest off.
  * @throws FastioError GUEST_NOT_RUNNING.
  */
-export function connectVm(name: string, options?: { readonly signal?: AbortSignal }): Promise<Vm> {
-  void name;
-  void options;
-  return Promise.reject(pending());
+export async function connectVm(
+  name: string,
+  { signal = AbortSignal.timeout(60_000) }: { readonly signal?: AbortSignal } = {},
+): Promise<Vm> {
+  const link = await connectKeeper(guestDirectory(name), name, signal);
+  const info = (await link.channel.call('info', null, signal)) as VmInfo;
+  return createVm(name, info, link, () => Promise.resolve());
 }
 
 /** Every guest of this user, by name. */
-export function listVms(): Promise<readonly GuestStatus[]> {
-  return Promise.reject(pending());
+export async function listVms(): Promise<readonly GuestStatus[]> {
+  return (await liveGuests()).map(({ keeper, startedAtMs, ...rest }) => ({
+    name: rest.name,
+    state: rest.state,
+    spec: rest.spec,
+    detached: rest.detached,
+    keeperPid: parseToken(keeper)?.pid ?? 0,
+    upMs: Math.max(0, Date.now() - startedAtMs),
+    ...(rest.info === undefined ? {} : { info: rest.info }),
+    ...(rest.died === undefined ? {} : { died: rest.died }),
+  }));
 }
 
 /** Powers a guest off cleanly, by force when it does not answer. @throws FastioError GUEST_NOT_RUNNING. */
-export function stopVm(name: string, options: { readonly signal: AbortSignal }): Promise<void> {
-  void name;
-  void options;
-  return Promise.reject(pending());
+export async function stopVm(name: string, { signal }: { readonly signal: AbortSignal }): Promise<void> {
+  await sweepStale();
+  if ((await readState(guestDirectory(name))) === undefined) throw notRunning(name);
+  await stopGuest(await connectKeeper(guestDirectory(name), name, signal), signal);
 }
 
 /** Removes what killed runs left behind; says what. Called at each boot. */
-export function sweepStale(): Promise<readonly string[]> {
-  return Promise.reject(pending());
+export async function sweepStale(): Promise<readonly string[]> {
+  return await sweepDirectories();
 }
 
-/** Tries each accelerator by booting the guest's kernel with it; the best usable one comes first. */
-export function probeAccelerators(
+/** Tries each accelerator by booting the guest's kernel with it; the best one comes first. */
+export async function probeAccelerators(
   arch: Arch,
   kernel: KernelSeries,
-  options: { readonly qemu: VmSpec['qemu']; readonly report: Report; readonly signal: AbortSignal },
+  {
+    qemu: which,
+    report,
+    signal,
+  }: { readonly qemu: VmSpec['qemu']; readonly report: Report; readonly signal: AbortSignal },
 ): Promise<readonly AccelProbe[]> {
-  void arch;
-  void kernel;
-  void options;
-  return Promise.reject(pending());
-}
-
-/** The error a kernel report ends a run with. */
-export function kernelReportToError(report: KernelReport): FastioError {
-  return new FastioError('GUEST_WARNING', report.headline, 'Read console.log.', { detail: report.lines });
-}
-
-function pending(): FastioError {
-  return new FastioError('HOST_UNSUPPORTED', 'guests cannot be booted yet', 'Wait for vm/machine.');
+  const work = { report, signal };
+  const [image, qemu] = await Promise.all([
+    guestImage({ arch, kernel }, work),
+    qemuProgram(which, arch, work),
+  ]);
+  const spec: VmSpec = {
+    ...{ arch, kernel, cpus: 1, memoryMiB: 512, qemu: which },
+    ...{ forwards: [], kernelArgs: [], qemuArgs: [] },
+  };
+  return await probeAll(arch, await hostFacts(hostArchitecture()), bootTrial({ qemu, image, spec, signal }));
 }
