@@ -78,7 +78,10 @@ async function buildImage(
     return [
       layerDirectory(sources.guest, layerWork),
       layerDirectory(sources.kernel, layerWork),
-      toolsRoot('build', either).then((root) => compileAgent(arch, sources.agent, root, either.signal)),
+      toolsRoot('build', either).then((root) => {
+        either.report({ kind: 'stage', name: 'compile', detail: `guest agent for ${arch}` });
+        return compileAgent(arch, sources.agent, root, either.signal);
+      }),
     ];
   });
   await copyFile(join(kernel, 'vmlinuz'), join(directory, 'vmlinuz'));

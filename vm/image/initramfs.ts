@@ -32,6 +32,9 @@ const directories = [
   'newroot',
 ];
 
+/** What decides an initramfs beside its parts. */
+export const initramfsLayout: readonly (readonly string[])[] = [applets, directories];
+
 export interface InitramfsParts {
   /** Directory of the userland's layer. */
   readonly base: string;

@@ -2,13 +2,14 @@ import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FastioError } from '../errors.js';
-import { baseEntries, capturedForBase, isWantedInBase, replacedInBase } from './base.js';
+import { baseEntries, capturedForBase, isWantedInBase, replacedInBase, unwantedInBase } from './base.js';
 import { cachePath, makeOnce } from './cache.js';
 import { requireDisk } from './disk.js';
 import { fetchPackages } from './fetch.js';
 import { buildKernel } from './kernel.js';
 import { lockBytes, type Lock } from './lock.js';
 import type { MirrorOptions } from './mirrors.js';
+import { initramfsModules } from './modules.js';
 import { squashfsName, squashPackages } from './squash.js';
 import type { Work } from './work.js';
 
@@ -33,9 +34,10 @@ export interface BuildContext {
   readonly epochSeconds: number;
 }
 
-/** Names a layer's bytes. */
+/** Names a layer's bytes: the lock, and the rules that turn its packages into files. */
 export function layerKey(lock: Lock): string {
-  const text = JSON.stringify([assemblerVersion, lock.hash, lock.snapshot, baseEntries(new Map())]);
+  const rules = [baseEntries(new Map()), unwantedInBase.source, initramfsModules];
+  const text = JSON.stringify([assemblerVersion, lock.hash, lock.snapshot, rules]);
   return `${lock.id}-${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
 }
 

@@ -2,6 +2,9 @@ import { FastioError } from '../errors.js';
 import { readTar, type TarHeader, type TarWriter } from './tar.js';
 import { mergedDirectories, openDeb } from './unpack.js';
 
+/** Up to this size a file is held in memory: setting up a stream for each of thousands costs more. */
+const smallFileBytes = 1 << 20;
+
 /** One thing to put into a layer; its path has no slash at either end. Owned by root. */
 export type LayerEntry = { readonly path: string; readonly mode: number } & (
   | { readonly type: 'file'; readonly content: Uint8Array | string }
@@ -67,8 +70,11 @@ async function mergeDeb(deb: string, layer: Layer, signal: AbortSignal): Promise
     layer.seen.add(path);
     const linkname = header.type === 'link' ? mergePath(header.linkname) : header.linkname;
     const named: TarHeader = { ...header, name: path, linkname };
-    if (header.type === 'file') await layer.merged.add(named, layer.captured.get(path) ?? content);
-    else {
+    if (header.type === 'file') {
+      const whole =
+        layer.captured.get(path) ?? (header.size <= smallFileBytes ? await readAll(content) : content);
+      await layer.merged.add(named, whole);
+    } else {
       skip();
       await layer.merged.add(named);
     }

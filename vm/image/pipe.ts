@@ -13,9 +13,7 @@ export interface Piped {
   readonly ended: Promise<void>;
 }
 
-/**
- * Starts a program whose input and output are streams of bytes too large to hold.
- */
+/** Starts a program whose input and output are streams of bytes too large to hold. */
 export function pipeThrough(
   argv: readonly string[],
   options: { readonly signal: AbortSignal; readonly env?: NodeJS.ProcessEnv },
@@ -57,7 +55,7 @@ function explainStart(program: string, error: Error): Error {
   return new FastioError(
     'TOOL_MISSING',
     `${program}: no such program`,
-    `Install ${program}, then try again.`,
+    `Install the package ${program === 'xz' ? 'xz-utils' : program}, then try again.`,
     {
       cause: error,
     },

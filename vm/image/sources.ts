@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { projectRoot } from '../paths.js';
 import type { Arch, KernelSeries } from '../vm.js';
 import { type AgentSource, agentSources } from './agent.js';
+import { initramfsLayout } from './initramfs.js';
 import { layerKey } from './layers.js';
 import { type Lock, readLock } from './lock.js';
 import { hostArchitecture } from './tools.js';
@@ -34,6 +35,7 @@ export async function imageSources({ arch, kernel: series }: ImageSpec): Promise
   const hash = createHash('sha256')
     .update(`${layerKey(guest)}\n${layerKey(kernel)}\n`)
     .update(init);
+  hash.update(JSON.stringify(initramfsLayout));
   for (const { name, content } of agent) hash.update(`\n${name}\n`).update(content);
   // The compiler decides the agent's bytes; its version is the same in the locks of all hosts.
   hash.update(compilers.packages.find(({ name }) => name === 'gcc-14')?.version ?? '');

@@ -1,6 +1,6 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { rm, symlink } from 'node:fs/promises';
-import { arch as hostArch } from 'node:os';
+import { arch as hostArch, platform } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { FastioError } from '../errors.js';
 import type { Arch } from '../vm.js';
@@ -21,12 +21,13 @@ const unpackedRatio = 5;
 /** This machine's architecture. @throws FastioError HOST_UNSUPPORTED when no tools root exists for it. */
 export function hostArchitecture(): Arch {
   const arch = hostArch();
-  if (arch === 'x64') return 'x86_64';
-  if (arch === 'arm64') return 'arm64';
+  const isLinux = platform() === 'linux';
+  if (isLinux && arch === 'x64') return 'x86_64';
+  if (isLinux && arch === 'arm64') return 'arm64';
   throw new FastioError(
     'HOST_UNSUPPORTED',
-    `no tools for ${arch} hosts`,
-    'Use a machine with an x86_64 or arm64 processor, or --backend docker.',
+    `no tools for ${arch} hosts with ${platform()}`,
+    'Use Linux on an x86_64 or arm64 processor, or --backend docker.',
   );
 }
 
