@@ -345,13 +345,20 @@ static void waits_last(const void *arg)
 	struct ctx ctx;
 
 	(void)arg;
-	setup.idle_us = 1000000;
+	setup.idle_us = 10000;
 	ctx_open(&ctx, &setup, SERVER_NONE);
 	for (size_t i = 0; i < NR(waits); i++) {
-		uint64_t start = now_ns(), took_us;
+		uint64_t start, took_us;
+		unsigned int tries = 0;
+		long ret;
 
-		CHECK_EQ(device_ioctl(ctx.fd, waits[i].command, waits[i].arg), -ETIME, "%s", waits[i].name);
-		took_us = (now_ns() - start) / 1000;
+		/* ENTER may come back early for the kernel's sake, with nothing to reap. */
+		do {
+			start = now_ns();
+			ret = device_ioctl(ctx.fd, waits[i].command, waits[i].arg);
+			took_us = (now_ns() - start) / 1000;
+		} while (ret == 0 && waits[i].command == FASTIO_IOC_ENTER && ++tries < 1000);
+		CHECK_EQ(ret, -ETIME, "%s", waits[i].name);
 		CHECK(took_us >= 50000, "%s took %llu us", waits[i].name, (unsigned long long)took_us);
 		CHECK(took_us < 1000000 * ktap_slowness(), "%s took %llu us", waits[i].name, (unsigned long long)took_us);
 	}

@@ -165,17 +165,17 @@ static void poll_events(const void *arg)
 
 	variant_open(&ctx, v, 1);
 	net_pair(pair);
-	CHECK_EQ(op_run(&ctx, 0, OP(POLL, pair[0], .flags = v->slot, .op_flags = POLLOUT)).res, POLLOUT);
-	CHECK_EQ(op_run(&ctx, 0, OP(POLL, pair[0], .flags = v->slot, .op_flags = POLLIN | POLLOUT)).res, POLLOUT);
-	ring_push(&ctx, 0, OP(POLL, pair[0], .flags = v->slot, .op_flags = POLLIN, .user_data = 1));
+	CHECK_EQ(op_run(&ctx, 0, OP(POLL, pair[0], .op_flags = POLLOUT)).res, POLLOUT);
+	CHECK_EQ(op_run(&ctx, 0, OP(POLL, pair[0], .op_flags = POLLIN | POLLOUT)).res, POLLOUT);
+	ring_push(&ctx, 0, OP(POLL, pair[0], .op_flags = POLLIN, .user_data = 1));
 	ring_submit(&ctx, 0);
 	ring_expect_nothing(&ctx, 0);
 	net_write(pair[1], "x", 1);
 	ring_expect(&ctx, 0, 1, POLLIN);
-	CHECK_EQ(op_run(&ctx, 0, OP(POLL, pair[0], .flags = v->slot, .op_flags = POLLIN)).res, POLLIN,
+	CHECK_EQ(op_run(&ctx, 0, OP(POLL, pair[0], .op_flags = POLLIN)).res, POLLIN,
 		 "it took nothing");
 	CHECK_EQ(op_run(&ctx, 0, OP(RECV, pair[0], .flags = v->slot, .addr = ADDR(buffer), .len = 9)).res, 1);
-	ring_push(&ctx, 0, OP(POLL, pair[0], .flags = v->slot, .op_flags = POLLRDHUP, .user_data = 2));
+	ring_push(&ctx, 0, OP(POLL, pair[0], .op_flags = POLLRDHUP, .user_data = 2));
 	ring_submit(&ctx, 0);
 	ring_expect_nothing(&ctx, 0);
 	net_write(pair[1], "y", 1);
@@ -184,7 +184,7 @@ static void poll_events(const void *arg)
 	ring_expect(&ctx, 0, 2, POLLRDHUP);
 	/* Errors and hang-ups come without being asked for. */
 	net_pair(pair);
-	ring_push(&ctx, 0, OP(POLL, pair[0], .flags = v->slot, .user_data = 3));
+	ring_push(&ctx, 0, OP(POLL, pair[0], .user_data = 3));
 	ring_submit(&ctx, 0);
 	ring_expect_nothing(&ctx, 0);
 	net_reset(pair[1]);
@@ -204,26 +204,16 @@ static void poll_others(const void *arg)
 	variant_open(&ctx, v, 1);
 	unlink(path);
 	NEED_EQ(pipe(pipe_fds), 0);
-	CHECK_EQ(op_run(&ctx, 0, OP(POLL, pipe_fds[1], .flags = v->slot, .op_flags = POLLOUT)).res, POLLOUT);
-	ring_push(&ctx, 0, OP(POLL, pipe_fds[0], .flags = v->slot, .op_flags = POLLIN, .user_data = 1));
-	ring_push(&ctx, 0, OP(POLL, event, .flags = v->slot, .op_flags = POLLIN, .user_data = 2));
+	CHECK_EQ(op_run(&ctx, 0, OP(POLL, pipe_fds[1], .op_flags = POLLOUT)).res, POLLOUT);
+	ring_push(&ctx, 0, OP(POLL, pipe_fds[0], .op_flags = POLLIN, .user_data = 1));
+	ring_push(&ctx, 0, OP(POLL, event, .op_flags = POLLIN, .user_data = 2));
 	ring_submit(&ctx, 0);
 	ring_expect_nothing(&ctx, 0);
 	CHECK_EQ(write(event, &one, 8), 8);
 	ring_expect(&ctx, 0, 2, POLLIN);
 	close(pipe_fds[1]);
-	if (!v->slot) {
-		ring_expect(&ctx, 0, 1, POLLHUP);
-	} else {
-		/* The slot of the writing end holds its file: the reader sees no end before the slot is gone. */
-		ring_expect_nothing(&ctx, 0);
-		ring_push(&ctx, 0, OP(FILE_UNREGISTER, pipe_fds[1], .user_data = 9));
-		ring_submit(&ctx, 0);
-		ring_expect(&ctx, 0, 9, 0);
-		ring_expect(&ctx, 0, 1, POLLHUP);
-	}
-	if (!v->slot)
-		CHECK_EQ(op_run(&ctx, 0, OP(POLL, file, .op_flags = POLLIN)).res, POLLIN, "a regular file");
+	ring_expect(&ctx, 0, 1, POLLHUP);
+	CHECK_EQ(op_run(&ctx, 0, OP(POLL, file, .op_flags = POLLIN)).res, POLLIN, "a regular file");
 	ctx_close(&ctx);
 }
 

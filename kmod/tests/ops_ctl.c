@@ -92,7 +92,7 @@ static void cancel_by_data(const void *arg)
 	const struct fastio_sqe waiting[] = {
 		OP(RECV, pair[0], .flags = v->slot, .addr = ADDR(buffer), .len = 9),
 		OP(SEND, clogged[0], .flags = v->slot, .addr = ADDR("x"), .len = 1),
-		OP(POLL, pair[0], .flags = v->slot, .op_flags = POLLIN),
+		OP(POLL, pair[0], .op_flags = POLLIN),
 		OP(TIMEOUT, 0, .off = 3600 * 1000 * MS),
 		OP(SEND_RECV, pair[0], .flags = v->slot, .addr2 = ADDR(buffer), .len2 = 9),
 		OP(ACCEPT, listener, .flags = v->slot),

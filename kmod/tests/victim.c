@@ -56,7 +56,7 @@ static void park_everything(struct ctx *ctx)
 	for (uint8_t slot = 0; slot < 2; slot++) {
 		net_pair(pair);
 		ring_push(ctx, 0, OP(RECV, pair[0], .flags = slot, .addr = ADDR(buffers[0]), .len = 9));
-		ring_push(ctx, 0, OP(POLL, pair[0], .flags = slot, .op_flags = POLLIN));
+		ring_push(ctx, 0, OP(POLL, pair[0], .op_flags = POLLIN));
 		net_pair(pair);
 		net_clog(pair[0]);
 		ring_push(ctx, 0, OP(SEND, pair[0], .flags = slot, .addr = ADDR("x"), .len = 1));
