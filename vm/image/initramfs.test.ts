@@ -73,7 +73,6 @@ it('orders modules so that each finds what it needs, and leaves out what is buil
 
   expect(await loadOrder(directory)).toEqual({
     always: [
-      'kernel/drivers/char/hw_random/virtio-rng.ko',
       'kernel/drivers/virtio/virtio.ko',
       'kernel/drivers/virtio/virtio_ring.ko',
       'kernel/drivers/virtio/virtio_pci.ko',

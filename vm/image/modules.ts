@@ -5,8 +5,6 @@ import { FastioError } from '../errors.js';
 /** What the initramfs needs to reach the disks, and what a guest's devices need that the kernel has only as modules. */
 export const initramfsModules = {
   always: ['virtio_pci', 'virtio_blk', 'virtio_console', 'squashfs', 'overlay'],
-  /** Loaded where the kernel has them; some kernels or architectures do not. */
-  optional: ['virtio_mmio', 'virtio_rng'],
   /** Loaded only when the guest has a network interface. */
   network: ['virtio_net'],
 } as const;
@@ -27,21 +25,19 @@ export async function loadOrder(directory: string): Promise<LoadOrder> {
   const builtin = new Set(
     (await readFile(join(directory, 'modules.builtin'), 'utf8')).split('\n').map(moduleName),
   );
-  const files = (names: readonly string[], required: boolean): string[] =>
+  const files = (names: readonly string[]): string[] =>
     names.flatMap((name) => {
       const found = dependencies.get(name);
       if (found !== undefined) return found;
-      if (builtin.has(name) || !required) return [];
+      if (builtin.has(name)) return [];
       throw new FastioError(
         'LOCK_INVALID',
         `the kernel in ${directory} has no module ${name}`,
         'Choose another kernel package in vm/image/packages.yaml.',
       );
     });
-  const always = [
-    ...new Set([...files(initramfsModules.optional, false), ...files(initramfsModules.always, true)]),
-  ];
-  const network = files(initramfsModules.network, true).filter((file) => !always.includes(file));
+  const always = [...new Set(files(initramfsModules.always))];
+  const network = files(initramfsModules.network).filter((file) => !always.includes(file));
   return { always, network };
 }
 
