@@ -162,8 +162,9 @@ static void busy_queue_does_not_starve_another(void *arg)
 {
 	struct rig *rig = arg;
 	struct fastio *fio = rig->fio;
-	struct fastio_queue *queue;
+	struct fastio_queue *queue = NULL;
 	unsigned int before = 0;
+	struct fastio_sqe *sqe;
 
 	if (fio->nr_queues < 2) {
 		tap_skip("one queue");
@@ -171,8 +172,7 @@ static void busy_queue_does_not_starve_another(void *arg)
 	}
 	/* Fill CQ 0 well beyond a streak, and put one completion into CQ 1. */
 	for (unsigned int i = 0; i < 64; i++) {
-		struct fastio_sqe *sqe = fastio_get_sqe(&fio->queues[0]);
-
+		sqe = fastio_get_sqe(&fio->queues[0]);
 		if (!sqe) {
 			CHECK_EQ(fastio_submit(&fio->queues[0]), 0);
 			i--;
@@ -193,12 +193,14 @@ static void busy_queue_does_not_starve_another(void *arg)
 		/* Queue 0 never runs dry. */
 		before++;
 		fastio_seen(queue);
-		fastio_prep_nop(rig_get(&fio->queues[0]));
+		while (!(sqe = fastio_get_sqe(&fio->queues[0])))
+			usleep(10);
+		fastio_prep_nop(sqe);
 		CHECK_EQ(fastio_submit(&fio->queues[0]), 0);
 		while (!fastio_peek(&fio->queues[0]))
 			usleep(10);
 	}
-	CHECK_EQ(queue->index, 1);
+	REQUIRE(queue && queue->index == 1);
 	fastio_seen(queue);
 	CHECK(before <= FASTIO_STREAK_MAX, "%u before it", before);
 	while (fastio_next(fio, &queue))

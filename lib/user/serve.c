@@ -49,6 +49,9 @@ static uint32_t pass(struct user_ring *ring, unsigned int most, bool look_at_fil
 	uint32_t taken = 0;
 	struct user_req *req;
 
+	/* Kicks are taken first: what they were for is then looked at below, and not forgotten until the next one. */
+	if (look_at_files || ring->waiting)
+		run_events(ring, most, 0);
 	fio_timer_run(ring);
 	fio_wq_reap(ring);
 	if (ready_can_go_on(ring))
@@ -57,8 +60,6 @@ static uint32_t pass(struct user_ring *ring, unsigned int most, bool look_at_fil
 		fio_issue(req);
 		taken++;
 	}
-	if (look_at_files || ring->waiting)
-		run_events(ring, most, 0);
 	taken += ring->cq_tail - before;
 	fio_publish(ring);
 	if (taken)
