@@ -35,10 +35,15 @@ export async function down(
   options: { readonly name: string; readonly all?: boolean },
   context: Context,
 ): Promise<number> {
-  const names = options.all === true ? (await listVms()).map(({ name }) => name) : [options.name];
+  const names = options.all === true ? await stoppable() : [options.name];
   for (const name of names) await stopVm(name, { signal: context.signal });
   context.print({ stopped: names }, names.map((name) => `guest "${name}" is down`).join('\n'));
   return exitCodes.good;
+}
+
+/** A guest that is still starting belongs to the command that starts it. */
+async function stoppable(): Promise<readonly string[]> {
+  return (await listVms()).filter(({ state }) => state !== 'starting').map(({ name }) => name);
 }
 
 /** `fastio status`: every guest of this user. */

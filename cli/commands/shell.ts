@@ -21,7 +21,7 @@ export async function shell(
   const root = await toolsRoot('run', context);
   const keys = await (async () => {
     await using vm = await connectVm(options.name, { signal: context.signal });
-    return prepareKeys(vm, root, context.signal);
+    return await prepareKeys(vm, root, context.signal); // The guest’s connection must outlive the work.
   })();
   const proxy = [process.execPath, process.argv[1] ?? '', '--quiet', 'exec', '--name', options.name, '--'];
   const sshd = ['/usr/sbin/sshd', '-i', '-e', '-f', `${guestSsh}/sshd_config`];

@@ -7,6 +7,7 @@ import { greetAgent } from '../channel/handshake.js';
 import { createRelay, type Relay } from '../channel/relay.js';
 import { createScanner, type ConsoleScanner } from '../console/scan.js';
 import type { KernelReport, PortForward, VmInfo } from '../vm.js';
+import { deadline } from '../wait.js';
 import {
   explainExit,
   explainMessages,
@@ -28,8 +29,12 @@ import { warmUp } from './warm-up.js';
 const firstOutputMs = 5_000;
 const silentBootMs = 10_000;
 const agentMs = 30_000;
+/** A resumed guest has only to answer; one that does not has a bad template. */
+const resumeMs = 3_000;
 /** After a panic the guest reboots at once, which ends QEMU; if it cannot even do that, this ends it. */
 const panicMs = 500;
+/** From QEMU closing the channel to its end. */
+const exitAfterCloseMs = 2_000;
 
 /** A guest from the keeper's side. */
 export interface Guest {
@@ -66,9 +71,19 @@ export async function startGuest(
     const qmp = await openQmp(machine.qemu.qmp, either);
     if (plan.resumeFrom !== undefined) await loadSnapshot(qmp, plan.resumeFrom, either);
     const welcome = await awaitAgent(plan, machine, either);
-    const relay = createRelay(machine.qemu.agent, { onBroken: machine.condemn, onSign: machine.sign });
+    const onBroken = (reason: Error): void => {
+      // QEMU closes the channel on its way out, and how it went explains more; its `exited` condemns first.
+      const late = setTimeout(machine.condemn, exitAfterCloseMs, reason);
+      void machine.qemu.exited.then(() => {
+        clearTimeout(late);
+      });
+    };
+    const relay = createRelay(machine.qemu.agent, { onBroken, onSign: machine.sign });
     if (plan.resumeFrom !== undefined) {
-      await relay.request((id) => encodeResumed(id, Date.now(), randomBytes(64)), either);
+      const limitMs = resumeMs * slowness(plan.accel);
+      const late = explainNoAgent(limitMs, machine.evidence());
+      const soon = AbortSignal.any([either, deadline(limitMs, late)]);
+      await relay.request((id) => encodeResumed(id, Date.now(), randomBytes(64)), soon);
     }
     const forwards = await resolveForwards(qmp, plan.spec.forwards, either);
     machine.starting.value = false;
@@ -169,14 +184,14 @@ async function startConsole(plan: Plan): Promise<Console> {
 /** Waits for the agent, and gives up for the reason that fits what was seen on the console. */
 async function awaitAgent(plan: Plan, machine: Console, signal: AbortSignal): Promise<Welcome> {
   const scale = slowness(plan.accel);
+  const boots = plan.resumeFrom === undefined;
+  const limitMs = (boots ? agentMs : resumeMs) * scale;
   const start = performance.now();
   const watch = setInterval(() => {
     const silentMs = performance.now() - machine.lastSign();
     const elapsedMs = performance.now() - start;
-    // A resumed guest has nothing to say; it only has to answer.
-    const boots = plan.resumeFrom === undefined;
     const spoke = machine.scanner.lastLines(1).length > 0;
-    if (elapsedMs > agentMs * scale) machine.condemn(explainNoAgent(elapsedMs, machine.evidence()));
+    if (elapsedMs > limitMs) machine.condemn(explainNoAgent(elapsedMs, machine.evidence()));
     else if (boots && !spoke && silentMs > firstOutputMs * scale) {
       machine.condemn(explainNoOutput(silentMs, machine.evidence()));
     } else if (boots && spoke && silentMs > silentBootMs * scale) {
