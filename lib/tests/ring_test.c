@@ -73,25 +73,23 @@ static void full_cq_holds_work_back_and_loses_nothing(void *arg)
 	struct rig *rig = arg;
 	struct fastio_queue *queue = &rig->fio->queues[0];
 	struct fastio_sqe *sqe;
-	uint64_t sent = 0, idle = 0;
+	const uint64_t all = queue->cq_entries + queue->sq_entries;
+	uint64_t sent = 0;
 	struct fastio_cqe *cqe;
 
-	/* Without reaping, until the worker takes no more. */
-	while (idle < 5) {
-		uint64_t before = sent;
-
+	/* Without reaping, until both are full. The time limit of the test is that of this loop. */
+	while (sent < all) {
 		while ((sqe = fastio_get_sqe(queue))) {
 			fastio_prep_nop(sqe);
 			fastio_set_data64(sqe, sent++);
 		}
 		CHECK_EQ(fastio_submit(queue), 0);
 		CHECK(fastio_serve(rig->fio) >= 0);
-		if (sent == before) {
-			idle++;
-			usleep(RIG_QUIET_US / 5);
-		}
+		usleep(100);
 	}
-	CHECK_EQ(sent, queue->cq_entries + queue->sq_entries);
+	usleep(RIG_QUIET_US);
+	CHECK(fastio_serve(rig->fio) >= 0);
+	CHECK(!fastio_get_sqe(queue), "more were taken than there is room for");
 	for (uint64_t i = 0; i < sent; i++) {
 		while (!(cqe = fastio_peek(queue)))
 			REQUIRE(!fastio_wait(rig->fio, RIG_WAIT_US), "after %llu", (unsigned long long)i);
