@@ -9,7 +9,7 @@ import type { MirrorOptions } from './mirrors.js';
 import { unpackDebs } from './unpack.js';
 import type { Work } from './work.js';
 
-/** Unpacked headers over .deb size; measured 6.1. */
+/** Unpacked headers over .deb size; measured 6.7. */
 const unpackedRatio = 8;
 
 /** What a cross build of a module needs of one kernel. */

@@ -14,7 +14,7 @@ export const tokenPattern = /(\d+)-(\d+)-(\d+)/;
 
 /** This process, or another live one of the same namespace. */
 export function ownerOf(pid: number = process.pid): Owner {
-  return { pid, startTicks: startTicksOf(pid) ?? '0', namespace: ownNamespace() };
+  return { pid, startTicks: statOf(pid).startTicks ?? '0', namespace: ownNamespace() };
 }
 
 export function ownerToken(owner: Owner = ownerOf()): string {
@@ -37,19 +37,27 @@ export function ownerState(owner: Owner): 'alive' | 'dead' | 'unknown' {
     // EPERM is a live process of another user.
     if (errnoOf(error) === 'ESRCH') return 'dead';
   }
-  const startTicks = startTicksOf(owner.pid);
+  const { state, startTicks } = statOf(owner.pid);
+  // A zombie holds nothing; where nobody reaps orphans, as in many containers, it stays for ever.
+  if (state === 'Z' || state === 'X') return 'dead';
   return startTicks === undefined || owner.startTicks === '0' || startTicks === owner.startTicks
     ? 'alive'
     : 'dead';
 }
 
-function startTicksOf(pid: number): string | undefined {
+interface Stat {
+  readonly state?: string | undefined;
+  readonly startTicks?: string | undefined;
+}
+
+function statOf(pid: number): Stat {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     // The command name, in parentheses, may hold spaces; the start time is the 20th field after it.
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return { state: fields[0], startTicks: fields[19] };
   } catch {
-    return undefined;
+    return {};
   }
 }
 

@@ -6,6 +6,7 @@ import { cachePath, makeOnce, removeWhole } from '../image/cache.js';
 import { requireDisk } from '../image/disk.js';
 import type { Work } from '../image/work.js';
 import type { KernelReport } from '../vm.js';
+import { warmUpCommands } from './warm-up.js';
 
 /**
  * A booted guest at rest: its memory, the state of its devices, and what its kernel said so far. Made once per
@@ -31,7 +32,8 @@ export function templateKey(parts: {
   readonly qemuId: string;
   readonly argv: readonly string[];
 }): string {
-  const hash = createHash('sha256').update([parts.imageId, parts.qemuId, ...parts.argv].join('\0'));
+  const words = [parts.imageId, parts.qemuId, ...parts.argv, ...warmUpCommands.flat()];
+  const hash = createHash('sha256').update(words.join('\0'));
   return hash.digest('hex').slice(0, 24);
 }
 

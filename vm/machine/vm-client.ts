@@ -150,12 +150,18 @@ function statusOf(end: CommandEnd, complain: (text: string) => void): number {
 export async function stopGuest({ channel }: KeeperLink, signal: AbortSignal): Promise<void> {
   await channel.call('stop', null, signal);
   if (channel.closed.aborted) return;
-  await orAbort(
-    new Promise<void>((resolve) => {
-      channel.closed.addEventListener('abort', () => {
-        resolve();
-      });
-    }),
-    signal,
-  );
+  // An idle channel does not keep its process alive, and this one has nothing more to say.
+  const alive = setInterval(() => undefined, 60_000);
+  try {
+    await orAbort(
+      new Promise<void>((resolve) => {
+        channel.closed.addEventListener('abort', () => {
+          resolve();
+        });
+      }),
+      signal,
+    );
+  } finally {
+    clearInterval(alive);
+  }
 }
