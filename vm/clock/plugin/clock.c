@@ -6,8 +6,6 @@
  * after the other, and one that runs later must not see a smaller time than one that ran before it.
  * The main loop and the devices see the start of the round. Whoever runs timers sees each timer's deadline.
  */
-#define _GNU_SOURCE
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "binding.h"
@@ -21,16 +19,11 @@
 static _Atomic int64_t round_ns;
 /* The greatest time a vCPU has read, in ns. Only the vCPUs' thread touches it. */
 static int64_t last_read_ns;
-/* While timers run: who runs them, and at what time. Guarded by QEMU's lock, but for the test "is it me?". */
-static _Atomic bool timers_run;
-static pthread_t timers_thread;
-static int64_t timers_ns;
-
-static bool am_running_timers(void)
-{
-	return atomic_load_explicit(&timers_run, memory_order_relaxed) &&
-	       pthread_equal(timers_thread, pthread_self());
-}
+/*
+ * What the clock shows to the calling thread while it looks after timers: the start of the round, and then the
+ * deadline of each timer that runs. Negative: it does not.
+ */
+static __thread int64_t timers_ns __attribute__((tls_model("initial-exec"))) = -1;
 
 int64_t round_start_ns(void)
 {
@@ -42,7 +35,7 @@ int64_t clock_get(void)
 	const struct vcpu *vcpu;
 	int64_t now;
 
-	if (am_running_timers())
+	if (timers_ns >= 0)
 		return timers_ns;
 	if (!on_vcpu_thread())
 		return round_start_ns();
@@ -55,7 +48,7 @@ int64_t clock_get(void)
 
 void clock_set(int64_t now)
 {
-	if (am_running_timers())
+	if (timers_ns >= 0)
 		timers_ns = now;
 }
 
@@ -63,7 +56,7 @@ vtime time_of_event(void)
 {
 	const struct vcpu *vcpu;
 
-	if (am_running_timers())
+	if (timers_ns >= 0)
 		return VTIME(timers_ns);
 	vcpu = on_vcpu_thread() ? find_vcpu(current_vcpu()) : NULL;
 	return vcpu ? own_time(vcpu) : VTIME(round_start_ns());
@@ -71,32 +64,28 @@ vtime time_of_event(void)
 
 int64_t next_timer_in(void)
 {
-	int64_t in = qemu.deadline_ns(CLOCK_VIRTUAL, ALL_TIMERS);
+	int64_t in;
 
+	/* QEMU counts from what the clock shows, which for a vCPU would be its own time. */
+	timers_ns = round_start_ns();
+	in = qemu.deadline_ns(CLOCK_VIRTUAL, ALL_TIMERS);
+	timers_ns = -1;
 	return in > JUMP_MAX_NS ? -1 : in;
-}
-
-/* Called with QEMU's lock held. */
-static void run_timers(int64_t from, int64_t to)
-{
-	timers_thread = pthread_self();
-	timers_ns = from;
-	atomic_store(&timers_run, true);
-	qemu.run_timers_to(to);
-	atomic_store(&timers_run, false);
 }
 
 void advance_to(int64_t to)
 {
 	int64_t from = round_start_ns();
-	int64_t in = qemu.deadline_ns(CLOCK_VIRTUAL, ALL_TIMERS);
+	int64_t in = next_timer_in();
 
 	if (in >= 0 && from + in <= to) {
 		bool locked = qemu.is_locked();
 
 		if (!locked)
 			qemu.lock(__FILE__, __LINE__);
-		run_timers(from, to);
+		timers_ns = from;
+		qemu.run_timers_to(to);
+		timers_ns = -1;
 		if (!locked)
 			qemu.unlock();
 	}
