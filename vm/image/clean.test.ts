@@ -50,7 +50,7 @@ it('removes everything when no guest runs, and says how much it was', async () =
   expect(await left()).toEqual([]);
   expect(kept).toEqual([]);
   expect(removed).toHaveLength(9);
-  expect(removed.find(({ path }) => path.endsWith('x.deb'))?.bytes).toBeGreaterThanOrEqual(10_000);
+  expect(removed.find(({ path }) => path.endsWith('/debs'))?.bytes).toBeGreaterThanOrEqual(10_000);
 });
 
 it('only tells in a dry run', async () => {

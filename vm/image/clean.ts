@@ -31,6 +31,8 @@ export async function cleanCache({ dryRun }: CleanOptions, { report, signal }: W
   const sections = (await readdir(root)).sort((a, b) => Number(b === 'images') - Number(a === 'images'));
   for (const section of sections) {
     const directory = join(root, section);
+    report({ kind: 'stage', name: 'clean', detail: directory });
+    let packageBytes = 0;
     for (const name of await namesIn(directory, dryRun)) {
       signal.throwIfAborted();
       const path = join(directory, name);
@@ -40,10 +42,12 @@ export async function cleanCache({ dryRun }: CleanOptions, { report, signal }: W
         continue;
       }
       const bytes = await sizeOf(path);
-      report({ kind: 'stage', name: 'clean', detail: path });
       if (!dryRun) await removeWhole(path);
-      removed.push({ path, bytes });
+      // Nobody wants to read hundreds of lines of hashes.
+      if (section === 'debs') packageBytes += bytes;
+      else removed.push({ path, bytes });
     }
+    if (packageBytes > 0) removed.push({ path: directory, bytes: packageBytes });
   }
   return { removed, kept };
 }
