@@ -12,6 +12,7 @@ const placeholders = {
     'warmupMs',
     'windowMs',
     'intervals',
+    'timeoutMs',
     'pid',
     'seed',
     'clockHints',

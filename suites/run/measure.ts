@@ -42,6 +42,8 @@ const readyMs = 15_000;
 const stopMs = 10_000;
 /** A generator connects, warms up, measures and reports; all but the measuring takes less than this. */
 const loadOverheadMs = 30_000;
+/** A reply that takes longer is lost. */
+const replyMs = 10_000;
 /** Characters of a line of the generator's that go to the log. */
 const maxLogLine = 1_000;
 
@@ -183,6 +185,8 @@ async function measureWindow(
     warmupMs,
     windowMs,
     intervals: intervalsPerWindow,
+    // On the guest's own clock: virtual time needs no patience with a slow host.
+    timeoutMs: clock === 'virtual' ? replyMs : patienceMs(replyMs, clock, vm.info.accel),
     pid: server.pid,
     seed: (seed + window) % 2 ** 31,
     clockHints: clock === 'virtual' ? '--clock-hints' : '',

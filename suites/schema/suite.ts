@@ -103,7 +103,7 @@ const loadFormats = ['fastio-load'] as const;
 const ownLoad = [
   'load --address 127.0.0.1:{port} --connections {connections} --message-bytes {messageBytes}',
   '--threads {loadThreads} --cpus {loadCpus} --control-cpu 0 --warmup {warmupMs}ms --duration {windowMs}ms',
-  '--intervals {intervals} --account-pid {pid} --seed {seed} {clockHints} --json -',
+  '--intervals {intervals} --account-pid {pid} --seed {seed} {clockHints} --timeout {timeoutMs}ms --json -',
 ].join(' ');
 
 export const Suite = z
