@@ -176,7 +176,7 @@ function startCommand(
   };
   const onAbort = (): void => {
     fail(streams.signal.reason);
-    finish(failure as Error);
+    if (failure !== undefined) finish(failure);
   };
   const stdin = createStdin(stream, id, fail);
   let ended = false;
@@ -221,7 +221,7 @@ function startCommand(
     else if (type === frameType.credit) stdin.grant(payload.readUInt32LE(1));
     else if (type === frameType.exit) {
       const how = decodeExit(payload);
-      void Promise.all(Object.values(busy)).then(() => {
+      void Promise.all([busy[streamNumber.stdout], busy[streamNumber.stderr]]).then(() => {
         finish(failure ?? how);
       });
     }

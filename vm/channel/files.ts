@@ -8,28 +8,33 @@ import type { CommandChannel } from './commands.js';
 
 /** Size of the sparse file behind the transfer disk: the most that one push can carry, in bytes. */
 export const transferBytes = 64 * 1024 ** 3;
-/** Reads past the page cache come in whole sectors. */
+/** Reads past the guest's page cache come in whole sectors. */
 const sectorBytes = 4_096;
 
-/** Copies the transfer disk's first bytes to stdout, past the guest's page cache, which knows older contents. */
-const readDisk = 'dd if=/dev/vdc bs=1M iflag=direct,count_bytes,fullblock status=none count="$1"';
-
-/** What the guest runs for a push; arguments: padded bytes, destination, and for a file bytes and mode. */
-const takeDirectory = `set -e; mkdir -p -- "$2"; ${readDisk} | tar -x --no-same-owner -C "$2"`;
+/**
+ * What the guest runs for a push. Its page cache knows the transfer disk's older contents, so they are dropped
+ * (tar reads ahead, which is four times faster than a pipe) or gone past (dd). Arguments: destination; for a file
+ * also padded bytes, bytes and mode.
+ */
+const takeDirectory = `set -e
+mkdir -p -- "$1"
+blockdev --flushbufs /dev/vdc
+tar -x -b 2048 --no-same-owner -C "$1" -f /dev/vdc
+blockdev --flushbufs /dev/vdc`;
 const takeFile = `set -e
-[ ! -d "$2" ] || { echo "$2 is a directory" >&2; exit 21; }
-mkdir -p -- "$(dirname -- "$2")"
-new="$2.fastio-new-$$"
+[ ! -d "$1" ] || { echo "$1 is a directory" >&2; exit 21; }
+mkdir -p -- "$(dirname -- "$1")"
+new="$1.fastio-new-$$"
 trap 'rm -f -- "$new"' EXIT
-${readDisk} >"$new"
+dd if=/dev/vdc of="$new" bs=1M iflag=direct,count_bytes,fullblock status=none count="$2"
 truncate -s "$3" -- "$new"
 chmod "$4" -- "$new"
-mv -fT -- "$new" "$2"
+mv -fT -- "$new" "$1"
 trap - EXIT`;
 
 /** What the guest runs for a pull: one line that says what it is, then the bytes. */
 const giveAny = `set -e
-if [ -d "$1" ]; then echo directory; exec tar -c -C "$1" .
+if [ -d "$1" ]; then echo directory; exec tar -c -b 128 -C "$1" .
 elif [ -f "$1" ]; then stat -L -c 'file %a' -- "$1"; exec cat -- "$1"
 elif [ -e "$1" ]; then echo "$1 is neither a file nor a directory" >&2; exit 22
 else echo "$1: no such file or directory" >&2; exit 20
@@ -56,8 +61,8 @@ export async function pushFiles(
     const padded = `${Math.ceil(bytes / sectorBytes) * sectorBytes}`;
     const mode = (source.mode & 0o7777).toString(8);
     const argv = source.isDirectory()
-      ? ['bash', '-o', 'pipefail', '-c', takeDirectory, 'push', padded, guestPath]
-      : ['sh', '-c', takeFile, 'push', padded, guestPath, `${bytes}`, mode];
+      ? ['sh', '-c', takeDirectory, 'push', guestPath]
+      : ['sh', '-c', takeFile, 'push', guestPath, padded, `${bytes}`, mode];
     let errors = '';
     const end = await channel.run({
       argv,
@@ -131,7 +136,7 @@ async function fill(
 
 /** The directory's contents as tar writes them. Throws at the end when tar failed. */
 async function* tarOf(directory: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const tar = spawn('tar', ['-c', '-C', resolve(directory), '.'], {
+  const tar = spawn('tar', ['-c', '-b', '2048', '-C', resolve(directory), '.'], {
     stdio: ['ignore', 'pipe', 'pipe'],
     signal,
   });
@@ -190,7 +195,10 @@ export async function pullFiles(guestPath: string, hostPath: string, work: FileW
       argv: ['sh', '-c', giveAny, 'pull', guestPath],
       signal,
       onStdout: async (chunk) => {
-        if (sink !== undefined) return await sink.write(chunk);
+        if (sink !== undefined) {
+          await sink.write(chunk);
+          return;
+        }
         head += chunk.toString('latin1');
         const cut = head.indexOf('\n');
         if (cut < 0) return;

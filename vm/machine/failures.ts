@@ -70,7 +70,7 @@ export function explainExit(exit: QemuExit, evidence: Evidence): FastioError {
 /** Failures that QEMU itself names on stderr. */
 export function explainMessages(messages: string, evidence: Evidence): FastioError | undefined {
   const line = lastMessage(messages);
-  if (/Could not set up host forwarding rule/.test(messages)) {
+  if (messages.includes('Could not set up host forwarding rule')) {
     const rule = /host forwarding rule '([^']*)'/.exec(messages)?.[1] ?? line;
     return failure('PORT_TAKEN', `a port to forward is in use: ${rule}`, evidence, {
       remedy: 'Choose another port, or 0 to let the system choose.',
@@ -81,12 +81,12 @@ export function explainMessages(messages: string, evidence: Evidence): FastioErr
       remedy: 'Give the guest less --memory, or free some.',
     });
   }
-  if (/No space left on device/.test(messages)) {
+  if (messages.includes('No space left on device')) {
     return failure('DISK_FULL', `QEMU found the disk full: ${line}`, evidence, {
       remedy: 'Free some space, or set FASTIO_CACHE to a larger disk.',
     });
   }
-  if (/KVM internal error/.test(messages)) {
+  if (messages.includes('KVM internal error')) {
     return failure('ACCEL_UNAVAILABLE', `KVM cannot run the guest: ${line}`, evidence, {
       remedy: 'Use --accel tcg.',
     });

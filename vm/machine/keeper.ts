@@ -114,13 +114,17 @@ function createAnswers(plan: Plan, running: Guest, release: () => Promise<void>)
         return running.scanner.lastLines(200);
       case 'diagnose':
         return await diagnose(plan, running);
-      case 'lockTransfer':
-        return await transfers.lock(client);
+      case 'lockTransfer': {
+        await transfers.lock(client);
+        return;
+      }
       case 'unlockTransfer':
         transfers.unlock(client);
         return null;
-      case 'release':
-        return await release();
+      case 'release': {
+        await release();
+        return;
+      }
       case 'stop':
         await endGuest(plan, running);
         // The answer goes out once there is nothing left, and the process ends after it.

@@ -92,7 +92,9 @@ async function execWith(
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.stdin === undefined ? {} : { stdin: chunksOf(options.stdin) }),
   };
-  const status = statusOf(await channel.run(streams), (text) => stderr.take(Buffer.from(`${text}\n`)));
+  const status = statusOf(await channel.run(streams), (text) => {
+    stderr.take(Buffer.from(`${text}\n`));
+  });
   return { status, stdout: stdout.text(), stderr: stderr.text() };
 }
 

@@ -43,8 +43,8 @@ export async function diagnose(plan: Plan, guest: Guest): Promise<'alive' | 'dea
     const signal = AbortSignal.any([guest.died, deadline(limitMs, late)]);
     await guest.relay.request((id) => encodeFrame(frameType.ping, id), signal);
     return 'alive';
-  } catch {
-    if (guest.died.aborted) return 'dead';
+  } catch (error) {
+    if (error !== late) return 'dead';
   }
   await collectTraces(plan, guest).catch(() => undefined);
   guest.condemn(explainHang(limitMs, guest.evidence()));
