@@ -47,7 +47,7 @@ export function findings(results: Results): readonly string[] {
   }
   const bad = results.points.filter(({ status }) => status === 'failed' || status === 'invalid');
   for (const [reason, points] of byReason(bad)) {
-    const names = points.map(label);
+    const names = [...new Set(points.map(label))];
     const shown = names.length > 4 ? [...names.slice(0, 3), `${names.length - 3} more`] : names;
     lines.push(
       `${points[0]?.status === 'failed' ? 'Failed' : 'Invalid'}: ${shown.join(', ')}. ${sentence(reason)}`,
