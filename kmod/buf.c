@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory of user space that operations refer to by number: registered buffers and rings of provided buffers.
+ * Memory of user space that operations refer to by number: registered buffers and rings of provided
+ * buffers.
  *
- * A ring keeps references to what it has last seen, so that using them costs nothing; fastio_ctx.gen tells it to
- * look again. Rings that nobody serves are made to look by whoever changes something.
+ * A ring keeps references to what it has last seen, so that using them costs nothing;
+ * fastio_ctx.gen tells it to look again. Rings that nobody serves are made to look by whoever
+ * changes something.
  */
 #include <linux/bvec.h>
 #include <linux/mm.h>
@@ -115,7 +117,8 @@ static int fastio_pin(struct fastio_bufs *bufs, const struct iovec *iov)
 		unsigned long at = (start & PAGE_MASK) + ((unsigned long)fixed->nr << PAGE_SHIFT);
 		int i;
 
-		ret = pin_user_pages_fast(at, min_t(unsigned long, pages - fixed->nr, FASTIO_PIN_BATCH),
+		ret = pin_user_pages_fast(at,
+					  min_t(unsigned long, pages - fixed->nr, FASTIO_PIN_BATCH),
 					  FOLL_WRITE | FOLL_LONGTERM, batch);
 		if (ret <= 0)
 			break;
@@ -233,8 +236,8 @@ long fastio_unregister_buffers(struct fastio_ctx *ctx, unsigned long arg)
  *
  * Return: 0 or -EFAULT.
  */
-int fastio_import(struct fastio_bufs *bufs, const struct fastio_sqe *sqe, unsigned int dir, u64 addr, u32 len,
-		  struct iov_iter *iter)
+int fastio_import(struct fastio_bufs *bufs, const struct fastio_sqe *sqe, unsigned int dir,
+		  u64 addr, u32 len, struct iov_iter *iter)
 {
 	const struct fastio_fixed *fixed;
 	unsigned long offset, skip;
@@ -249,7 +252,8 @@ int fastio_import(struct fastio_bufs *bufs, const struct fastio_sqe *sqe, unsign
 	if (!bufs || sqe->buf >= bufs->nr)
 		return -EFAULT;
 	fixed = &bufs->buf[array_index_nospec(sqe->buf, bufs->nr)];
-	if (addr < fixed->addr || addr - fixed->addr > fixed->len || len > fixed->len - (addr - fixed->addr))
+	if (addr < fixed->addr || addr - fixed->addr > fixed->len ||
+	    len > fixed->len - (addr - fixed->addr))
 		return -EFAULT;
 	/* All pages but the first begin at offset 0, so the page is found without walking there. */
 	offset = addr - (fixed->addr & PAGE_MASK);
@@ -316,8 +320,9 @@ long fastio_register_group(struct fastio_ctx *ctx, struct fastio_buf_group __use
 
 	if (copy_from_user(&p, arg, sizeof(p)))
 		return -EFAULT;
-	if (p.group >= FASTIO_MAX_BUF_GROUPS || p.ring >= ctx->nr_rings || !is_power_of_2(p.entries) ||
-	    p.entries > FASTIO_MAX_ENTRIES || p.flags || p.mmap_off || p.bytes || p.resv[0] || p.resv[1])
+	if (p.group >= FASTIO_MAX_BUF_GROUPS || p.ring >= ctx->nr_rings ||
+	    !is_power_of_2(p.entries) || p.entries > FASTIO_MAX_ENTRIES || p.flags || p.mmap_off ||
+	    p.bytes || p.resv[0] || p.resv[1])
 		return -EINVAL;
 	p.group = array_index_nospec(p.group, FASTIO_MAX_BUF_GROUPS);
 	if (READ_ONCE(ctx->group[p.group]))
@@ -371,8 +376,8 @@ long fastio_unregister_group(struct fastio_ctx *ctx, struct fastio_buf_group __u
 
 	if (copy_from_user(&p, arg, sizeof(p)))
 		return -EFAULT;
-	if (p.group >= FASTIO_MAX_BUF_GROUPS || p.ring || p.entries || p.flags || p.mmap_off || p.bytes || p.resv[0] ||
-	    p.resv[1])
+	if (p.group >= FASTIO_MAX_BUF_GROUPS || p.ring || p.entries || p.flags || p.mmap_off ||
+	    p.bytes || p.resv[0] || p.resv[1])
 		return -EINVAL;
 	p.group = array_index_nospec(p.group, FASTIO_MAX_BUF_GROUPS);
 	spin_lock(&ctx->res_lock);
@@ -486,7 +491,10 @@ void fastio_see_resources(struct fastio_rq *rq)
 	fastio_put_seen(&old);
 }
 
-/* Lets go of what has been unregistered: of rings nobody serves here, of others by waking their servers. */
+/*
+ * Lets go of what has been unregistered: of rings nobody serves here, of others by waking their
+ * servers.
+ */
 static void fastio_tell_rings(struct fastio_ctx *ctx)
 {
 	u32 i;
@@ -497,7 +505,8 @@ static void fastio_tell_rings(struct fastio_ctx *ctx)
 
 		/* Who wants to claim it meanwhile waits; res_lock keeps this short. */
 		spin_lock(&ctx->res_lock);
-		if (atomic_cmpxchg(&rq->claim, FASTIO_UNCLAIMED, FASTIO_BORROWED) == FASTIO_UNCLAIMED) {
+		if (atomic_cmpxchg(&rq->claim, FASTIO_UNCLAIMED, FASTIO_BORROWED) ==
+		    FASTIO_UNCLAIMED) {
 			fastio_exchange(rq, &old);
 			/* Pairs with the cmpxchg in fastio_claim(). */
 			atomic_set_release(&rq->claim, FASTIO_UNCLAIMED);

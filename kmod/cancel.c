@@ -36,8 +36,8 @@ void fastio_cancel_req(struct fastio_rq *rq, struct fastio_req *req, int res)
 static bool fastio_matches(const struct fastio_req *req, const struct fastio_sqe *cancel)
 {
 	if (cancel->op_flags & FASTIO_CANCEL_FD)
-		return req->sqe.opcode != FASTIO_OP_TIMEOUT && req->sqe.opcode != FASTIO_OP_OPENAT &&
-		       req->sqe.fd == cancel->fd;
+		return req->sqe.opcode != FASTIO_OP_TIMEOUT &&
+		       req->sqe.opcode != FASTIO_OP_OPENAT && req->sqe.fd == cancel->fd;
 	return req->sqe.user_data == cancel->addr;
 }
 
@@ -84,15 +84,30 @@ int fastio_cancel(struct fastio_rq *rq, const struct fastio_req *cancel)
 int fastio_close(struct fastio_rq *rq, const struct fastio_req *req)
 {
 	struct fastio_slot *slot = fastio_slot_find(rq, req->sqe.fd);
-	int ret;
+	struct file *file;
+	int ret = 0;
 
 	if (IS_ERR(slot))
 		return PTR_ERR(slot);
-	if (slot)
+	if (slot) {
 		fastio_slot_drop(rq, slot);
-	ret = close_fd(req->sqe.fd);
+	} else {
+		/*
+		 * Closing the device from inside would end the context in the middle of its own
+		 * work.
+		 */
+		file = fget(req->sqe.fd);
+		if (!file)
+			return -EBADF;
+		if (file->f_op == &fastio_fops)
+			ret = -EBADF;
+		fput(file);
+	}
+	if (!ret)
+		ret = close_fd(req->sqe.fd);
 	/* As the system call: the descriptor is gone, so there is nothing to restart. */
-	if (ret == -ERESTARTSYS || ret == -ERESTARTNOINTR || ret == -ERESTARTNOHAND || ret == -ERESTART_RESTARTBLOCK)
+	if (ret == -ERESTARTSYS || ret == -ERESTARTNOINTR || ret == -ERESTARTNOHAND ||
+	    ret == -ERESTART_RESTARTBLOCK)
 		ret = -EINTR;
 	return ret;
 }
@@ -113,7 +128,8 @@ static enum hrtimer_restart fastio_expired(struct hrtimer *timer)
  */
 void fastio_start_timer(struct fastio_rq *rq, struct fastio_req *req)
 {
-	enum hrtimer_mode mode = req->sqe.op_flags & FASTIO_TIMEOUT_ABS ? HRTIMER_MODE_ABS : HRTIMER_MODE_REL;
+	enum hrtimer_mode mode = req->sqe.op_flags & FASTIO_TIMEOUT_ABS ? HRTIMER_MODE_ABS :
+									  HRTIMER_MODE_REL;
 
 	if (req->sqe.off > KTIME_MAX) {
 		fastio_complete(rq, req, -EINVAL, 0);
@@ -131,8 +147,9 @@ void fastio_start_timer(struct fastio_rq *rq, struct fastio_req *req)
  * fastio_retire() - drop every reference of a ring, for ever
  * @rq: ring of a dead context; the caller has claimed it and never gives it back
  *
- * Completions are posted as if each operation had been cancelled; there is room for them by reservation. Requests that a
- * wq worker is executing stay with it: it drops their references itself.
+ * Completions are posted as if each operation had been cancelled; there is room for them by
+ * reservation. Requests that a wq worker is executing stay with it: it drops their references
+ * itself.
  */
 void fastio_retire(struct fastio_rq *rq)
 {

@@ -14,7 +14,8 @@
 void rcu_expedite_gp(void);
 void rcu_unexpedite_gp(void);
 
-static inline void fastio_vm_flags(struct vm_area_struct *vma, unsigned long set, unsigned long clear)
+static inline void fastio_vm_flags(struct vm_area_struct *vma, unsigned long set,
+				   unsigned long clear)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
 	vm_flags_mod(vma, set, clear);
@@ -35,7 +36,9 @@ static inline int fastio_proto_accept(struct socket *sock, struct socket *newsoc
 #endif
 }
 
-/* Tells RCU that this CPU holds no reference, although it stays in the kernel. Interrupts are off. */
+/*
+ * Tells RCU that this CPU holds no reference, although it stays in the kernel. Interrupts are off.
+ */
 static inline void fastio_rcu_momentary_eqs(void)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)

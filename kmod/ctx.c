@@ -31,9 +31,10 @@ static int fastio_open(struct inode *inode, struct file *file)
 }
 
 /*
- * Called for every close of a descriptor of ours, also when a process exits or executes a program. That of the owner
- * ends the context, although forked children may still have the file open: waiting for their close would
- * keep its sockets open. Not compared with current->mm, which an exiting process no longer has.
+ * Called for every close of a descriptor of ours, also when a process exits or executes a program.
+ * That of the owner ends the context, although forked children may still have the file open:
+ * waiting for their close would keep its sockets open. Not compared with current->mm, which an
+ * exiting process no longer has.
  */
 static int fastio_flush(struct file *file, fl_owner_t id)
 {
@@ -49,7 +50,10 @@ static int fastio_release(struct inode *inode, struct file *file)
 	struct fastio_ctx *ctx = file->private_data;
 	u32 i;
 
-	/* The owner may have changed its table of files since it opened us, so flush may not have met it. */
+	/*
+	 * The owner may have changed its table of files since it opened us, so flush may not have
+	 * met it.
+	 */
 	fastio_kill(ctx);
 	if (ctx->ready) {
 		fastio_debugfs_remove(ctx);
@@ -138,7 +142,10 @@ static long fastio_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 	if (unlikely(!fastio_known(cmd)))
 		return -ENOTTY;
-	/* A child, or who got the descriptor passed: addresses in SQEs would mean other memory to it. */
+	/*
+	 * A child, or who got the descriptor passed: addresses in SQEs would mean other memory to
+	 * it.
+	 */
 	if (unlikely(current->mm != ctx->mm))
 		return -EPERM;
 	if (cmd == FASTIO_IOC_SETUP)
@@ -204,4 +211,5 @@ static void __exit fastio_exit(void)
 module_init(fastio_init);
 module_exit(fastio_exit);
 MODULE_LICENSE("GPL");
-MODULE_DESCRIPTION("Asynchronous I/O on shared rings served by the process's own threads in the kernel");
+MODULE_DESCRIPTION(
+	"Asynchronous I/O on shared rings served by the process's own threads in the kernel");

@@ -2,9 +2,10 @@
 /*
  * Structures and functions shared by the files of the module.
  *
- * Who may touch what: a ring (struct fastio_rq) is served by one thread at a time, the one that holds its
- * claim. That thread alone reads and writes everything of the ring, its requests and its slots, without locks.
- * Only wake-ups come from elsewhere: they touch the atomic state word of a node and the ready list.
+ * Who may touch what: a ring (struct fastio_rq) is served by one thread at a time, the one that
+ * holds its claim. That thread alone reads and writes everything of the ring, its requests and its
+ * slots, without locks. Only wake-ups come from elsewhere: they touch the atomic state word of a
+ * node and the ready list.
  */
 #ifndef FASTIO_INTERNAL_H
 #define FASTIO_INTERNAL_H
@@ -30,8 +31,8 @@
 
 #define FASTIO_SLOTS_PER_CHUNK	512
 #define FASTIO_BREATHE		16	/* operations between two looks at the scheduler */
-#define FASTIO_FAIR		16	/* completions per slot and pass before others have their turn */
-#define FASTIO_PUNT		(-EIOCBQUEUED)	/* an attempt's result: only a wq worker can do it */
+#define FASTIO_FAIR 16 /* completions per slot and pass before others have their turn */
+#define FASTIO_PUNT (-EIOCBQUEUED) /* an attempt's result: only a wq worker can do it */
 
 struct fastio_ctx;
 struct fastio_rq;
@@ -40,10 +41,10 @@ struct fastio_slot;
 /* ------------------------------------------------------------------ waiting */
 
 /*
- * Bits of fastio_node.state. RD and WR: "an attempt may succeed"; WANT_*: "somebody waits for it", FASTIO_WANT
- * to the left of the bit wanted; QUEUED: the node is on the ready list or the backlog of its ring, or
- * about to be. Who sets QUEUED puts it there; the server clears it when it takes the node off. The node of a
- * request that is free is never QUEUED.
+ * Bits of fastio_node.state. RD and WR: "an attempt may succeed"; WANT_*: "somebody waits for it",
+ * FASTIO_WANT to the left of the bit wanted; QUEUED: the node is on the ready list or the backlog
+ * of its ring, or about to be. Who sets QUEUED puts it there; the server clears it when it takes
+ * the node off. The node of a request that is free is never QUEUED.
  */
 #define FASTIO_RD		BIT(0)
 #define FASTIO_WR		BIT(1)
@@ -55,8 +56,8 @@ struct fastio_slot;
 /**
  * struct fastio_hook - our entry in somebody's wait queue
  * @wait: the entry
- * @head: the queue it is in, NULL when in none. Written by the server, and once by a wake-up with POLLFREE, as
- *	its last access
+ * @head: the queue it is in, NULL when in none. Written by the server, and once by a wake-up with
+ *	POLLFREE, as its last access
  * @node: whom to wake
  *
  * Part of a node. The file reference of the node keeps the queue alive, except for POLLFREE.
@@ -172,8 +173,8 @@ struct fastio_req {
  * @wr: requests waiting to send, oldest first
  * @link: in fastio_rq.slots
  *
- * Made, used and freed by the server of its ring alone. Aligned to 64 bytes: the table keeps the index of the
- * ring in the low bits of the pointer, so that other rings need not look inside.
+ * Made, used and freed by the server of its ring alone. Aligned to 64 bytes: the table keeps the
+ * index of the ring in the low bits of the pointer, so that other rings need not look inside.
  */
 struct fastio_slot {
 	struct fastio_node	node;
@@ -244,7 +245,7 @@ struct fastio_group {
 #define FASTIO_UNCLAIMED	0	/* nobody serves the ring */
 #define FASTIO_CLAIMED		1	/* somebody does */
 #define FASTIO_RETIRED		2	/* for ever: everything of the ring has been dropped */
-#define FASTIO_BORROWED		4	/* nobody does, but its resources are being exchanged under res_lock */
+#define FASTIO_BORROWED 4 /* nobody does, but its resources are being exchanged under res_lock */
 
 /**
  * struct fastio_rq - the kernel's side of one ring
@@ -262,6 +263,7 @@ struct fastio_group {
  * @group: the buffer groups of this ring as last seen; hold references
  * @gen: fastio_ctx.gen when @bufs and @group were last looked at
  * @index: its number
+ * @stalling: the SQ has been found to wait for room in the CQ
  * @last_jiffy: when the server last told RCU that it holds no reference
  * @st: counters
  * @reqs: all requests
@@ -272,7 +274,8 @@ struct fastio_group {
  * @enter: mirror of fastio_ring.enter that user space cannot change
  * @notify: wakes pollers and waiters on behalf of a wake-up, which may hold their locks
  *
- * Lives from SETUP to release of its context. Up to @reqs everything belongs to the holder of the claim.
+ * Lives from SETUP to release of its context. Up to @reqs everything belongs to the holder of the
+ * claim.
  */
 struct fastio_rq {
 	struct fastio_index	ix;
@@ -289,6 +292,7 @@ struct fastio_rq {
 	struct fastio_group	*group[FASTIO_MAX_BUF_GROUPS];
 	u32			gen;
 	u32			index;
+	bool			stalling;
 	unsigned long		last_jiffy;
 	struct fastio_stats	st;
 	struct fastio_req	*reqs;
@@ -311,7 +315,7 @@ struct fastio_rq {
  * Part of the context.
  */
 struct fastio_wq {
-	spinlock_t		lock;
+	spinlock_t		lock;		/* queue, and where requests are */
 	struct list_head	queue;
 	struct rcuwait		wait;
 	atomic_t		claim;
@@ -338,8 +342,9 @@ struct fastio_wq {
  * @accept_secid: the security label under which ACCEPT is allowed
  * @rq: the rings
  * @wq: the wq workers' queues
- * @slots: slot table in two levels; an entry is a pointer to a slot with the index of its ring in the low
- *	six bits. Entries of a ring are written by its server alone, chunks appear by cmpxchg()
+ * @slots: slot table in two levels; an entry is a pointer to a slot with the index of its ring in
+ *	the low six bits. Entries of a ring are written by its server alone, chunks appear by
+ *	cmpxchg()
  * @bufs: registered buffers
  * @group: buffer groups
  * @gen: changes when @bufs or @group do
@@ -349,12 +354,13 @@ struct fastio_wq {
  * @debug: debugfs file
  * @cq_wait: threads in WAIT, and pollers
  *
- * Made by open(). flush() by the owner marks it dead and drops all references to files, release() frees it.
- * Every ioctl, mapping and poller holds a reference to the file, so none is left at release().
+ * Made by open(). flush() by the owner marks it dead and drops all references to files, release()
+ * frees it. Every ioctl, mapping and poller holds a reference to the file, so none is left at
+ * release().
  */
 struct fastio_ctx {
-	struct mutex		lock;
-	spinlock_t		res_lock;
+	struct mutex		lock;		/* setting_up, ready, dead */
+	spinlock_t		res_lock;	/* bufs, group, gen */
 	struct mm_struct	*mm;
 	fl_owner_t		owner;
 	bool			setting_up;
@@ -403,7 +409,6 @@ void fastio_free_rings(struct fastio_ctx *ctx);
 int fastio_mmap(struct file *file, struct vm_area_struct *vma);
 
 /* ring.c */
-void fastio_post(struct fastio_rq *rq, u64 user_data, int res, u32 flags);
 void fastio_publish(struct fastio_rq *rq);
 bool fastio_has_work(struct fastio_rq *rq);
 unsigned int fastio_pass(struct fastio_rq *rq, unsigned int batch);
@@ -431,8 +436,13 @@ void fastio_unhook(struct fastio_node *node);
 void fastio_dequeue(struct fastio_node *node);
 void fastio_requeue(struct fastio_node *node, struct list_head *list);
 
+/* issue.c */
+unsigned int fastio_run_sq(struct fastio_rq *rq, unsigned int batch);
+
 /* op.c */
-void fastio_issue(struct fastio_rq *rq, struct fastio_req *req, const struct fastio_sqe *shared);
+bool fastio_try_rd(struct fastio_rq *rq, struct fastio_req *req, bool cleared);
+bool fastio_try_wr(struct fastio_rq *rq, struct fastio_req *req);
+void fastio_punt_or_complete(struct fastio_rq *rq, struct fastio_req *req);
 void fastio_complete(struct fastio_rq *rq, struct fastio_req *req, int res, u32 flags);
 void fastio_park(struct fastio_rq *rq, struct fastio_req *req, enum fastio_where where);
 void fastio_run_node(struct fastio_rq *rq, struct fastio_node *node);
@@ -447,6 +457,7 @@ int fastio_do_sendmsg(struct fastio_req *req, struct file *file);
 int fastio_do_poll(struct fastio_req *req, struct file *file);
 int fastio_do_rw(struct fastio_rq *rq, struct fastio_req *req, struct file *file);
 int fastio_do_blocking(struct fastio_req *req);
+int fastio_check_rw(const struct fastio_sqe *sqe, struct file *file);
 
 /* cancel.c: operations on other operations, and timers */
 int fastio_cancel(struct fastio_rq *rq, const struct fastio_req *req);
@@ -469,8 +480,8 @@ void fastio_see_resources(struct fastio_rq *rq);
 void fastio_drop_resources(struct fastio_rq *rq);
 void fastio_free_resources(struct fastio_ctx *ctx);
 void fastio_put_bufs(struct fastio_bufs *bufs);
-int fastio_import(struct fastio_bufs *bufs, const struct fastio_sqe *sqe, unsigned int dir, u64 addr, u32 len,
-		  struct iov_iter *iter);
+int fastio_import(struct fastio_bufs *bufs, const struct fastio_sqe *sqe, unsigned int dir,
+		  u64 addr, u32 len, struct iov_iter *iter);
 int fastio_group_peek(struct fastio_rq *rq, u32 group, struct fastio_buf *buf);
 void fastio_group_take(struct fastio_rq *rq, u32 group);
 struct fastio_group *fastio_get_group(struct fastio_ctx *ctx, u64 index);
@@ -480,6 +491,7 @@ void fastio_free_shared(struct mm_struct *mm, void *mem, unsigned long bytes);
 
 /* policy.c */
 bool fastio_seccomp_policy(void);
+bool fastio_accounting(void);
 u64 fastio_allowed_ops(u32 *accept_secid);
 bool fastio_accept_allowed(u32 accept_secid);
 u32 fastio_max_entries(void);
@@ -512,7 +524,43 @@ static inline struct fastio_node *fastio_node_of(struct fastio_req *req)
 	return req->slot ? &req->slot->node : &req->node;
 }
 
-/* Why a serving thread must go back to user space; fput(), signals and the freezer are handled on that way. */
+/**
+ * fastio_post() - write a CQE
+ * @rq: ring; the caller serves it, and has made sure of room or gives up a reservation
+ * @user_data: of the SQE
+ * @res: result
+ * @flags: FASTIO_CQE_*
+ */
+static inline void fastio_post(struct fastio_rq *rq, u64 user_data, int res, u32 flags)
+{
+	struct fastio_cqe *cqe = &rq->cq[fastio_index_cq_next(&rq->ix)];
+
+	cqe->user_data = user_data;
+	cqe->res = res;
+	cqe->flags = flags;
+	trace_fastio_complete(rq->ctx->id, rq->index, user_data, res, flags);
+}
+
+/**
+ * fastio_finish() - post the last CQE of a request that holds nothing and is on no list, and free
+ * it
+ * @rq: ring; the caller serves it
+ * @req: request
+ * @res: result
+ * @flags: FASTIO_CQE_*
+ */
+static inline void fastio_finish(struct fastio_rq *rq, struct fastio_req *req, int res, u32 flags)
+{
+	fastio_post(rq, req->sqe.user_data, res, flags);
+	rq->ix.reserved--;
+	req->next = rq->free;
+	rq->free = req;
+}
+
+/*
+ * Why a serving thread must go back to user space; fput(), signals and the freezer are handled on
+ * that way.
+ */
 static inline bool fastio_must_leave(const struct fastio_ctx *ctx)
 {
 	return task_work_pending(current) || signal_pending(current) || READ_ONCE(ctx->dead);

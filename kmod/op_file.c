@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Operations on files of any kind: reads and writes without blocking, and everything a wq worker does. */
+/*
+ * Operations on files of any kind: reads and writes without blocking, and everything a wq worker
+ * does.
+ */
 #include <linux/fcntl.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -19,8 +22,8 @@ static bool fastio_is_write(const struct fastio_sqe *sqe)
 }
 
 /*
- * A file position is shared by all who use the file, so it is locked as read(2) does. @nowait: a worker does not
- * wait for the lock. Return: 0, or -EAGAIN.
+ * A file position is shared by all who use the file, so it is locked as read(2) does. @nowait: a
+ * worker does not wait for the lock. Return: 0, or -EAGAIN.
  */
 static int fastio_lock_pos(struct file *file, bool nowait)
 {
@@ -39,8 +42,14 @@ static void fastio_unlock_pos(struct file *file)
 		mutex_unlock(&file->f_pos_lock);
 }
 
-/* Return: 0 if the operation may use the file at this offset, or what the system call would say. */
-static int fastio_check_rw(const struct fastio_sqe *sqe, struct file *file)
+/**
+ * fastio_check_rw() - whether a READ, WRITE, READV or WRITEV may use a file at its offset
+ * @sqe: operation
+ * @file: file
+ *
+ * Return: 0, or what the system call would say.
+ */
+int fastio_check_rw(const struct fastio_sqe *sqe, struct file *file)
 {
 	bool write = fastio_is_write(sqe);
 
@@ -57,7 +66,8 @@ static int fastio_check_rw(const struct fastio_sqe *sqe, struct file *file)
 	return file->f_mode & (write ? FMODE_PWRITE : FMODE_PREAD) ? 0 : -ESPIPE;
 }
 
-static ssize_t fastio_rw_iter(const struct fastio_sqe *sqe, struct file *file, struct iov_iter *iter, bool nowait)
+static ssize_t fastio_rw_iter(const struct fastio_sqe *sqe, struct file *file,
+			      struct iov_iter *iter, bool nowait)
 {
 	bool current_pos = sqe->off == FASTIO_OFF_CURRENT && !(file->f_mode & FMODE_STREAM);
 	bool write = fastio_is_write(sqe);
@@ -89,7 +99,8 @@ static ssize_t fastio_rw_iter(const struct fastio_sqe *sqe, struct file *file, s
 	return ret;
 }
 
-static ssize_t fastio_rw(struct fastio_bufs *bufs, const struct fastio_sqe *sqe, struct file *file, bool nowait)
+static ssize_t fastio_rw(struct fastio_bufs *bufs, const struct fastio_sqe *sqe, struct file *file,
+			 bool nowait)
 {
 	unsigned int dir = fastio_is_write(sqe) ? ITER_SOURCE : ITER_DEST;
 	struct iovec fast[UIO_FASTIOV], *iov = NULL;
@@ -100,7 +111,8 @@ static ssize_t fastio_rw(struct fastio_bufs *bufs, const struct fastio_sqe *sqe,
 		ret = fastio_import(bufs, sqe, dir, sqe->addr, sqe->len, &iter);
 	} else {
 		iov = fast;
-		ret = import_iovec(dir, u64_to_user_ptr(sqe->addr), sqe->len, ARRAY_SIZE(fast), &iov, &iter);
+		ret = import_iovec(dir, u64_to_user_ptr(sqe->addr), sqe->len, ARRAY_SIZE(fast),
+				   &iov, &iter);
 	}
 	if (ret < 0)
 		return ret;
@@ -127,11 +139,15 @@ int fastio_do_rw(struct fastio_rq *rq, struct fastio_req *req, struct file *file
 
 	if (ret)
 		return ret;
-	/* Direct I/O waits for the device even with IOCB_NOWAIT; a frozen file system makes writers wait. */
+	/*
+	 * Direct I/O waits for the device even with IOCB_NOWAIT; a frozen file system makes writers
+	 * wait.
+	 */
 	if (sqe->flags & FASTIO_SQE_ASYNC || file->f_flags & O_DIRECT ||
 	    (want == EPOLLOUT && file_inode(file)->i_sb->s_writers.frozen))
 		return FASTIO_PUNT;
-	if (file->f_mode & FMODE_NOWAIT || sock_from_file(file) || (pollable && file->f_flags & O_NONBLOCK)) {
+	if (file->f_mode & FMODE_NOWAIT || sock_from_file(file) ||
+	    (pollable && file->f_flags & O_NONBLOCK)) {
 		ret = fastio_rw(rq->bufs, sqe, file, true);
 	} else if (pollable && !(vfs_poll(file, NULL) & (want | EPOLLERR | EPOLLHUP))) {
 		/* Hand it over only once it is unlikely to keep the wq worker from others. */
@@ -162,7 +178,8 @@ static int fastio_openat(const struct fastio_sqe *sqe)
 	if (fd < 0)
 		goto out_path;
 	/* filp_open() does not refuse an empty path with these flags as open(2) does. */
-	file = *path ? filp_open(path, sqe->op_flags | O_LARGEFILE, sqe->len & S_IALLUGO) : ERR_PTR(-ENOENT);
+	file = *path ? filp_open(path, sqe->op_flags | O_LARGEFILE, sqe->len & S_IALLUGO) :
+		       ERR_PTR(-ENOENT);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		fd = PTR_ERR(file);
@@ -185,7 +202,8 @@ static int fastio_fsync(const struct fastio_sqe *sqe, struct file *file)
 }
 
 /* The checks of do_sendfile(). Return: bytes that may be sent, or -errno. */
-static ssize_t fastio_check_sendfile(const struct fastio_sqe *sqe, struct file *in, struct file *out, loff_t pos)
+static ssize_t fastio_check_sendfile(const struct fastio_sqe *sqe, struct file *in,
+				     struct file *out, loff_t pos)
 {
 	loff_t max = min(file_inode(in)->i_sb->s_maxbytes, file_inode(out)->i_sb->s_maxbytes);
 	size_t count = min_t(size_t, sqe->len, MAX_RW_COUNT);
@@ -206,7 +224,8 @@ static ssize_t fastio_check_sendfile(const struct fastio_sqe *sqe, struct file *
 	return min_t(loff_t, count, max - pos);
 }
 
-static ssize_t fastio_sendfile_locked(const struct fastio_sqe *sqe, struct file *in, struct file *out)
+static ssize_t fastio_sendfile_locked(const struct fastio_sqe *sqe, struct file *in,
+				      struct file *out)
 {
 	bool current_pos = sqe->off == FASTIO_OFF_CURRENT;
 	loff_t pos = current_pos ? in->f_pos : (loff_t)sqe->off;

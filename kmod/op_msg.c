@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Attempts of recvmsg() and sendmsg(): the copying of struct msghdr, which the kernel does not export. */
+/*
+ * Attempts of recvmsg() and sendmsg(): the copying of struct msghdr, which the kernel does not
+ * export.
+ */
 #include <linux/net.h>
 #include <linux/socket.h>
 #include <linux/uaccess.h>
@@ -7,8 +10,8 @@
 #include "internal.h"
 
 /* Return: 0, or why the header is bad. @iov: for the caller to kfree() after use. */
-static int fastio_get_msghdr(const struct fastio_sqe *sqe, unsigned int dir, struct user_msghdr *user,
-			     struct msghdr *msg, struct iovec **iov)
+static int fastio_get_msghdr(const struct fastio_sqe *sqe, unsigned int dir,
+			     struct user_msghdr *user, struct msghdr *msg, struct iovec **iov)
 {
 	ssize_t ret;
 
@@ -79,8 +82,12 @@ int fastio_do_recvmsg(struct fastio_req *req, struct file *file, struct fastio_r
 	return len;
 }
 
-/* Copies ancillary data. Return: 0 with @msg pointing to memory to be freed by the caller, or -errno. */
-static int fastio_get_control(struct socket *sock, const struct user_msghdr *user, struct msghdr *msg)
+/*
+ * Copies ancillary data. Return: 0 with @msg pointing to memory to be freed by the caller, or
+ * -errno.
+ */
+static int fastio_get_control(struct socket *sock, const struct user_msghdr *user,
+			      struct msghdr *msg)
 {
 	void *control;
 
@@ -133,7 +140,8 @@ int fastio_do_sendmsg(struct fastio_req *req, struct file *file)
 		goto out_iov;
 	/* Protocols may move the pointer while they parse. */
 	control = msg.msg_control;
-	msg.msg_flags = (req->sqe.op_flags & ~MSG_INTERNAL_SENDMSG_FLAGS) | MSG_DONTWAIT | MSG_NOSIGNAL;
+	msg.msg_flags = (req->sqe.op_flags & ~MSG_INTERNAL_SENDMSG_FLAGS) | MSG_DONTWAIT |
+			MSG_NOSIGNAL;
 	ret = sock_sendmsg(sock, &msg);
 	if (control)
 		sock_kfree_s(sock->sk, control, user.msg_controllen);

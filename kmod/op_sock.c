@@ -14,7 +14,8 @@ static struct socket *fastio_sock(const struct fastio_req *req, struct file *fil
 }
 
 /* As move_addr_to_user(), which is not exported. */
-static int fastio_put_address(const struct sockaddr_storage *address, int len, void __user *to, int __user *to_len)
+static int fastio_put_address(const struct sockaddr_storage *address, int len, void __user *to,
+			      int __user *to_len)
 {
 	int room;
 
@@ -29,7 +30,8 @@ static int fastio_put_address(const struct sockaddr_storage *address, int len, v
 }
 
 /*
- * The steps of do_accept(), which is not exported, nor is the LSM hook in it: see fastio_accept_allowed().
+ * The steps of do_accept(), which is not exported, nor is the LSM hook in it: see
+ * fastio_accept_allowed().
  *
  * Return: the new file, or why there is none.
  */
@@ -91,8 +93,9 @@ int fastio_do_accept(struct fastio_req *req, struct file *file, struct fastio_re
 	    !(vfs_poll(file, NULL) & (EPOLLIN | EPOLLERR | EPOLLHUP)))
 		return -EAGAIN;
 	/*
-	 * Growing the table of files waits for an RCU grace period, and this thread's connections with it.
-	 * An expedited one takes microseconds, as the other workers look at need_resched() all the time.
+	 * Growing the table of files waits for an RCU grace period, and this thread's connections
+	 * with it. An expedited one takes microseconds, as the other workers look at need_resched()
+	 * all the time.
 	 */
 	rcu_expedite_gp();
 	fd = get_unused_fd_flags(req->sqe.op_flags & SOCK_CLOEXEC ? O_CLOEXEC : 0);
@@ -108,9 +111,12 @@ int fastio_do_accept(struct fastio_req *req, struct file *file, struct fastio_re
 	return fd;
 }
 
-/* Takes the next provided buffer. Return: 0; -EAGAIN if there is nothing to put in it; else why it cannot be. */
-static int fastio_select(struct fastio_rq *rq, const struct fastio_req *req, struct file *file, u64 *addr, u32 *len,
-			 struct fastio_result *result)
+/*
+ * Takes the next provided buffer. Return: 0; -EAGAIN if there is nothing to put in it; else why it
+ * cannot be.
+ */
+static int fastio_select(struct fastio_rq *rq, const struct fastio_req *req, struct file *file,
+			 u64 *addr, u32 *len, struct fastio_result *result)
 {
 	struct fastio_buf buf;
 	int err = fastio_group_peek(rq, req->sqe.buf, &buf);
@@ -135,7 +141,8 @@ static int fastio_select(struct fastio_rq *rq, const struct fastio_req *req, str
  *
  * Return: bytes, or -errno.
  */
-int fastio_do_recv(struct fastio_rq *rq, struct fastio_req *req, struct file *file, struct fastio_result *result)
+int fastio_do_recv(struct fastio_rq *rq, struct fastio_req *req, struct file *file,
+		   struct fastio_result *result)
 {
 	struct msghdr msg = { .msg_get_inq = 1, .msg_inq = -1 };
 	struct socket *sock = fastio_sock(req, file);
@@ -190,7 +197,8 @@ int fastio_do_send(struct fastio_rq *rq, struct fastio_req *req, struct file *fi
 
 	if (!sock)
 		return -ENOTSOCK;
-	ret = fastio_import(rq->bufs, sqe, ITER_SOURCE, sqe->addr + req->done, sqe->len - req->done, &msg.msg_iter);
+	ret = fastio_import(rq->bufs, sqe, ITER_SOURCE, sqe->addr + req->done, sqe->len - req->done,
+			    &msg.msg_iter);
 	if (ret)
 		return ret;
 	return sock_sendmsg(sock, &msg);
@@ -205,7 +213,8 @@ int fastio_do_send(struct fastio_rq *rq, struct fastio_req *req, struct file *fi
  */
 int fastio_do_poll(struct fastio_req *req, struct file *file)
 {
-	__poll_t mask = vfs_poll(file, NULL) & ((__force __poll_t)req->sqe.op_flags | EPOLLERR | EPOLLHUP);
+	__poll_t mask = vfs_poll(file, NULL) &
+			((__force __poll_t)req->sqe.op_flags | EPOLLERR | EPOLLHUP);
 
 	return (__force int)mask ?: -EAGAIN;
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What a process may do with us: module parameters, seccomp, security modules, limits per user, audit. */
+/*
+ * What a process may do with us: module parameters, seccomp, security modules, limits per user,
+ * audit.
+ */
 #include <linux/audit.h>
 #include <linux/cred.h>
 #include <linux/module.h>
@@ -12,7 +15,7 @@
 
 static ulong fastio_param_ops = ~0UL;
 module_param_named(ops, fastio_param_ops, ulong, 0644);
-MODULE_PARM_DESC(ops, "Mask of allowed operations, bit n for opcode n (default: all); for contexts set up later");
+MODULE_PARM_DESC(ops, "Mask of allowed operations, bit n for opcode n (default: all)");
 
 static uint fastio_param_entries = FASTIO_MAX_ENTRIES;
 module_param_named(max_entries, fastio_param_entries, uint, 0644);
@@ -21,6 +24,20 @@ MODULE_PARM_DESC(max_entries, "Most entries of a queue (default: 32768)");
 static uint fastio_param_contexts = 64;
 module_param_named(max_contexts, fastio_param_contexts, uint, 0644);
 MODULE_PARM_DESC(max_contexts, "Most contexts of one user at a time (default: 64)");
+
+static bool fastio_param_account;
+module_param_named(account, fastio_param_account, bool, 0644);
+MODULE_PARM_DESC(account, "Count the time of passes that did work, as busy_ns (default: off)");
+
+/**
+ * fastio_accounting() - whether workers look at the clock around each pass
+ *
+ * Return: module parameter account.
+ */
+bool fastio_accounting(void)
+{
+	return READ_ONCE(fastio_param_account);
+}
 
 static const char * const fastio_seccomp_names[] = { "refuse", "allow" };
 static int fastio_param_seccomp;
@@ -45,7 +62,7 @@ static const struct kernel_param_ops fastio_seccomp_ops = {
 	.get = fastio_get_seccomp,
 };
 module_param_cb(seccomp, &fastio_seccomp_ops, NULL, 0644);
-MODULE_PARM_DESC(seccomp, "Threads with a seccomp filter: refuse (default) or allow, for sandboxes that are trusted with it");
+MODULE_PARM_DESC(seccomp, "Threads with a seccomp filter: refuse (default) or allow");
 
 /**
  * fastio_seccomp_policy() - whether threads with a seccomp filter are refused
@@ -70,8 +87,8 @@ u32 fastio_max_entries(void)
 /* ------------------------------------------------------------------ security modules */
 
 /*
- * Whether no security module that looks at accept() confines the thread. Of those with that hook, AppArmor calls such
- * threads "unconfined", and SELinux and Smack have no such label.
+ * Whether no security module that looks at accept() confines the thread. Of those with that hook,
+ * AppArmor calls such threads "unconfined", and SELinux and Smack have no such label.
  */
 static bool fastio_unconfined(u32 secid)
 {
@@ -105,10 +122,12 @@ u64 fastio_allowed_ops(u32 *accept_secid)
 }
 
 /**
- * fastio_accept_allowed() - whether the calling thread may accept without the hook of security modules
+ * fastio_accept_allowed() - whether the calling thread may accept without the hook of security
+ * modules
  * @accept_secid: the label found at SETUP
  *
- * The hook (security_socket_accept()) is not exported. A thread whose label has changed since SETUP is refused.
+ * The hook (security_socket_accept()) is not exported. A thread whose label has changed since SETUP
+ * is refused.
  *
  * Return: whether it is the same.
  */
@@ -212,7 +231,8 @@ void fastio_user_put(struct fastio_ctx *ctx)
  * @setup: what was asked for
  * @res: result, 0 or -errno
  *
- * What the context does later does not pass the system call audit, so its beginning must show there.
+ * What the context does later does not pass the system call audit, so its beginning must show
+ * there.
  */
 void fastio_audit(const struct fastio_ctx *ctx, const struct fastio_setup *setup, int res)
 {
@@ -220,8 +240,8 @@ void fastio_audit(const struct fastio_ctx *ctx, const struct fastio_setup *setup
 
 	if (!ab)
 		return;
-	audit_log_format(ab, "module=fastio op=setup ctx=%llu workers=%u wq_workers=%u ops=0x%llx", ctx->id,
-			 setup->workers, setup->wq_workers, setup->ops);
+	audit_log_format(ab, "module=fastio op=setup ctx=%llu workers=%u wq_workers=%u ops=0x%llx",
+			 ctx->id, setup->workers, setup->wq_workers, setup->ops);
 	audit_log_task_info(ab);
 	audit_log_format(ab, " res=%d errno=%d", !res, res);
 	audit_log_end(ab);

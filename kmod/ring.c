@@ -4,32 +4,20 @@
 #include "internal.h"
 
 /**
- * fastio_post() - write a CQE
- * @rq: ring; the caller serves it, and has made sure of room or gives up a reservation
- * @user_data: of the SQE
- * @res: result
- * @flags: FASTIO_CQE_*
- */
-void fastio_post(struct fastio_rq *rq, u64 user_data, int res, u32 flags)
-{
-	struct fastio_cqe *cqe = &rq->cq[fastio_index_cq_next(&rq->ix)];
-
-	cqe->user_data = user_data;
-	cqe->res = res;
-	cqe->flags = flags;
-	rq->st.completed++;
-	trace_fastio_complete(rq->ctx->id, rq->index, user_data, res, flags);
-}
-
-/**
  * fastio_publish() - show user space the CQEs written, and wake who waits for them
  * @rq: ring; the caller serves it
  */
 void fastio_publish(struct fastio_rq *rq)
 {
-	if (!fastio_index_cq_publish(&rq->ix, rq->shm))
+	u32 n = fastio_index_cq_publish(&rq->ix, rq->shm);
+
+	if (!n)
 		return;
-	/* The full barrier in here pairs with the one in prepare_to_wait() and poll_wait() of those who wait. */
+	rq->st.completed += n;
+	/*
+	 * The full barrier in here pairs with the one in prepare_to_wait() and poll_wait() of those
+	 * who wait.
+	 */
 	if (wq_has_sleeper(&rq->ctx->cq_wait))
 		wake_up_interruptible_poll(&rq->ctx->cq_wait, EPOLLIN | EPOLLRDNORM);
 }
@@ -92,41 +80,6 @@ static unsigned int fastio_run_ready(struct fastio_rq *rq, unsigned int batch)
 	return done;
 }
 
-static unsigned int fastio_run_sq(struct fastio_rq *rq, unsigned int batch)
-{
-	u32 n = fastio_index_sq_avail(&rq->ix, rq->shm);
-	u32 mask = rq->ix.sq_entries - 1;
-	u32 head = rq->ix.sq_head;
-	u32 room, i;
-
-	if (!n)
-		return 0;
-	if (batch && n > batch)
-		n = batch;
-	/* An operation that has no place for its completion stays in the SQ. */
-	room = fastio_index_cq_room(&rq->ix, rq->shm, n);
-	if (n > room)
-		n = room;
-	if (!n)
-		return 0;
-	/* Checked after the tail: what was registered before an SQE was submitted is there for it. */
-	if (unlikely(rq->gen != READ_ONCE(rq->ctx->gen)))
-		fastio_see_resources(rq);
-
-	rq->ix.reserved += n;
-	for (i = 0; i < n; i++) {
-		struct fastio_req *req = rq->free;
-
-		rq->free = req->next;
-		fastio_issue(rq, req, &rq->sq[(head + i) & mask]);
-		if (!((i + 1) % FASTIO_BREATHE))
-			fastio_breathe(rq);
-	}
-	rq->st.submitted += n;
-	fastio_index_sq_take(&rq->ix, rq->shm, n);
-	return n;
-}
-
 /**
  * fastio_pass() - do what there is to do on a ring, once
  * @rq: ring; the caller serves it
@@ -151,8 +104,8 @@ unsigned int fastio_pass(struct fastio_rq *rq, unsigned int batch)
  * fastio_has_work() - whether a pass would find something
  * @rq: ring; the caller serves it
  *
- * With the CQ full nothing can be taken until user space has reaped; it then calls WAKE. Saying "work"
- * here would turn a sleep into an endless loop.
+ * With the CQ full nothing can be taken until user space has reaped; it then calls WAKE. Saying
+ * "work" here would turn a sleep into an endless loop.
  *
  * Return: whether not to sleep.
  */

@@ -2,8 +2,8 @@
 /*
  * Arithmetic of ring indices: the only code that reads indices which user space writes.
  *
- * Kept free of anything else, so that the same lines also compile for user space and run there under
- * ASan, UBSan and TSan with a hostile peer.
+ * Kept free of anything else, so that the same lines also compile for user space and run there
+ * under ASan, UBSan and TSan with a hostile peer.
  */
 #ifndef FASTIO_RING_INDEX_H
 #define FASTIO_RING_INDEX_H
@@ -15,7 +15,9 @@
 #include <linux/compiler.h>
 #else
 #define WRITE_ONCE(x, v)	__atomic_store_n(&(x), (v), __ATOMIC_RELAXED)
+/* As the kernel's: later accesses stay after the load. */
 #define smp_load_acquire(p)	__atomic_load_n((p), __ATOMIC_ACQUIRE)
+/* As the kernel's: earlier accesses stay before the store. */
 #define smp_store_release(p, v)	__atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #endif
 
@@ -25,10 +27,11 @@
  * @sq_entries: entries of the SQ, a power of two
  * @cq_tail: next CQE to write
  * @cq_published: value of @cq_tail that user space has been told
- * @cq_head: what user space had reaped when last looked at, never more than @cq_entries behind @cq_tail
+ * @cq_head: what user space had reaped when last looked at, never more than @cq_entries behind
+ *	@cq_tail
  * @cq_entries: entries of the CQ, a power of two
- * @reserved: CQEs promised to operations taken and not completed; @cq_tail - @cq_head + @reserved never
- *	grows beyond @cq_entries, which is why the CQ cannot overflow
+ * @reserved: CQEs promised to operations taken and not completed; @cq_tail - @cq_head + @reserved
+ *	never grows beyond @cq_entries, which is why the CQ cannot overflow
  *
  * Only the server of the ring touches it.
  */
@@ -49,7 +52,8 @@ struct fastio_index {
  *
  * Return: 0..sq_entries. A tail that makes no sense counts as a full queue.
  */
-static inline __u32 fastio_index_sq_avail(const struct fastio_index *ix, const struct fastio_ring *shm)
+static inline __u32 fastio_index_sq_avail(const struct fastio_index *ix,
+					  const struct fastio_ring *shm)
 {
 	/* Pairs with the release store of sq_tail by user space: its entries are visible. */
 	__u32 n = smp_load_acquire(&shm->sq_tail) - ix->sq_head;
@@ -78,12 +82,15 @@ static inline void fastio_index_sq_take(struct fastio_index *ix, struct fastio_r
  *
  * Return: 0..cq_entries. A head that makes no sense counts as a full queue.
  */
-static inline __u32 fastio_index_cq_room(struct fastio_index *ix, const struct fastio_ring *shm, __u32 want)
+static inline __u32 fastio_index_cq_room(struct fastio_index *ix, const struct fastio_ring *shm,
+					 __u32 want)
 {
 	__u32 used = ix->cq_tail - ix->cq_head + ix->reserved;
 
 	if (used + want > ix->cq_entries) {
-		/* Pairs with the release store of cq_head by user space: it has read the entries. */
+		/*
+		 * Pairs with the release store of cq_head by user space: it has read the entries.
+		 */
 		__u32 unreaped = ix->cq_tail - smp_load_acquire(&shm->cq_head);
 
 		if (unreaped > ix->cq_entries)
@@ -101,7 +108,8 @@ static inline __u32 fastio_index_cq_room(struct fastio_index *ix, const struct f
  *
  * Return: 0..cq_entries.
  */
-static inline __u32 fastio_index_cq_unreaped(const struct fastio_index *ix, const struct fastio_ring *shm)
+static inline __u32 fastio_index_cq_unreaped(const struct fastio_index *ix,
+					     const struct fastio_ring *shm)
 {
 	/* Pairs with the release store of cq_head by user space. */
 	__u32 n = ix->cq_published - smp_load_acquire(&shm->cq_head);

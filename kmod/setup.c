@@ -10,12 +10,14 @@
 #include "internal.h"
 
 #define FASTIO_DEFAULT_SLOTS	65536
-#define FASTIO_FEATURES		(FASTIO_FEAT_MULTISHOT | FASTIO_FEAT_FIXED_BUFS | FASTIO_FEAT_BUF_RINGS | \
-				 FASTIO_FEAT_POLL | FASTIO_FEAT_SEND_RECV)
+#define FASTIO_FEATURES                                                           \
+	(FASTIO_FEAT_MULTISHOT | FASTIO_FEAT_FIXED_BUFS | FASTIO_FEAT_BUF_RINGS | \
+	 FASTIO_FEAT_POLL | FASTIO_FEAT_SEND_RECV)
 
 static bool fastio_bad_entries(u32 entries)
 {
-	return !is_power_of_2(entries) || entries > FASTIO_MAX_ENTRIES || entries > fastio_max_entries();
+	return !is_power_of_2(entries) || entries > FASTIO_MAX_ENTRIES ||
+	       entries > fastio_max_entries();
 }
 
 static int fastio_check_setup(const struct fastio_setup *p)
@@ -26,9 +28,11 @@ static int fastio_check_setup(const struct fastio_setup *p)
 		return -EINVAL;
 	if (!p->workers || p->workers > FASTIO_MAX_WORKERS || p->wq_workers > FASTIO_MAX_WQ_WORKERS)
 		return -EINVAL;
-	if (fastio_bad_entries(p->sq_entries) || fastio_bad_entries(p->cq_entries) || p->cq_entries < p->sq_entries)
+	if (fastio_bad_entries(p->sq_entries) || fastio_bad_entries(p->cq_entries) ||
+	    p->cq_entries < p->sq_entries)
 		return -EINVAL;
-	if (p->idle_us > FASTIO_MAX_IDLE_US || p->wq_idle_us > FASTIO_MAX_IDLE_US || p->max_slots > FASTIO_MAX_SLOTS)
+	if (p->idle_us > FASTIO_MAX_IDLE_US || p->wq_idle_us > FASTIO_MAX_IDLE_US ||
+	    p->max_slots > FASTIO_MAX_SLOTS)
 		return -EINVAL;
 	return 0;
 }
@@ -113,8 +117,8 @@ static int fastio_alloc(struct fastio_ctx *ctx, const struct fastio_setup *p)
 	ctx->mem = fastio_alloc_shared(ctx->mm, ctx->mem_bytes);
 	ctx->rq = kvcalloc(p->workers, sizeof(*ctx->rq), GFP_KERNEL_ACCOUNT);
 	ctx->wq = kvcalloc(p->wq_workers + 1, sizeof(*ctx->wq), GFP_KERNEL_ACCOUNT);
-	ctx->slots = kvcalloc(DIV_ROUND_UP(p->max_slots, FASTIO_SLOTS_PER_CHUNK), sizeof(*ctx->slots),
-			      GFP_KERNEL_ACCOUNT);
+	ctx->slots = kvcalloc(DIV_ROUND_UP(p->max_slots, FASTIO_SLOTS_PER_CHUNK),
+			      sizeof(*ctx->slots), GFP_KERNEL_ACCOUNT);
 	if (!ctx->mem || !ctx->rq || !ctx->wq || !ctx->slots)
 		goto out_free;
 	for (i = 0; i < p->wq_workers; i++) {
@@ -154,14 +158,16 @@ static int fastio_end_setup(struct fastio_ctx *ctx, int ret)
 	ctx->setting_up = false;
 	if (!ret && ctx->dead)
 		ret = -ESHUTDOWN;
-	/* Everything before. Pairs with the acquire loads of ->ready. */
-	if (!ret)
+	if (!ret) {
+		/* Everything before. Pairs with the acquire loads of ->ready. */
 		smp_store_release(&ctx->ready, true);
+	}
 	mutex_unlock(&ctx->lock);
 	return ret;
 }
 
-static int fastio_do_setup(struct fastio_ctx *ctx, struct fastio_setup *p, struct fastio_setup __user *arg)
+static int fastio_do_setup(struct fastio_ctx *ctx, struct fastio_setup *p,
+			   struct fastio_setup __user *arg)
 {
 	int ret = fastio_check_setup(p);
 
@@ -227,7 +233,10 @@ void fastio_kill(struct fastio_ctx *ctx)
 	mutex_lock(&ctx->lock);
 	WRITE_ONCE(ctx->dead, true);
 	mutex_unlock(&ctx->lock);
-	/* Full barrier: dead first, then the claims. Pairs with fastio_unclaim(), and with who is about to sleep. */
+	/*
+	 * Full barrier: dead first, then the claims. Pairs with fastio_unclaim(), and with who is
+	 * about to sleep.
+	 */
 	smp_mb();
 	/* Pairs with the release in fastio_end_setup(), which cannot come any more. */
 	if (!smp_load_acquire(&ctx->ready))
@@ -244,14 +253,16 @@ void fastio_kill(struct fastio_ctx *ctx)
 	wake_up_poll(&ctx->cq_wait, EPOLLHUP | EPOLLIN);
 }
 
-static int fastio_map_pages(struct vm_area_struct *vma, void *mem, unsigned long bytes, unsigned long offset)
+static int fastio_map_pages(struct vm_area_struct *vma, void *mem, unsigned long bytes,
+			    unsigned long offset)
 {
 	unsigned long at, length = vma->vm_end - vma->vm_start;
 	int ret;
 
 	if (offset > bytes || length > bytes - offset)
 		return -EINVAL;
-	fastio_vm_flags(vma, VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP, VM_MAYEXEC);
+	/* VM_IO keeps madvise() from undoing VM_DONTCOPY. */
+	fastio_vm_flags(vma, VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP, VM_MAYEXEC);
 	for (at = 0; at < length; at += PAGE_SIZE) {
 		ret = vm_insert_page(vma, vma->vm_start + at, vmalloc_to_page(mem + offset + at));
 		if (ret)

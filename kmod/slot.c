@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Waiting for files: hooks in their wait queues, and slots, which keep a file and its hooks from operation to operation. */
+/*
+ * Waiting for files: hooks in their wait queues, and slots, which keep a file and its hooks from
+ * operation to operation.
+ */
 #include <linux/file.h>
 #include <linux/net.h>
 #include <linux/nospec.h>
 #include <linux/slab.h>
 #include "internal.h"
 
-#define FASTIO_POLL_RD	(EPOLLIN | EPOLLRDNORM | EPOLLRDBAND | EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP)
+#define FASTIO_POLL_RD \
+	(EPOLLIN | EPOLLRDNORM | EPOLLRDBAND | EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP)
 #define FASTIO_POLL_WR	(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLERR | EPOLLHUP)
 #define FASTIO_OWNER	63UL	/* bits of a slot table entry that hold the index of the ring */
 
@@ -27,8 +31,8 @@ static int fastio_state_of(const struct fastio_node *node, __poll_t mask)
 }
 
 /*
- * Called by the file, with the lock of its wait queue held and in any context. The node is safe until that lock is
- * dropped, since fastio_unhook() takes it.
+ * Called by the file, with the lock of its wait queue held and in any context. The node is safe
+ * until that lock is dropped, since fastio_unhook() takes it.
  */
 static int fastio_wake_fn(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key)
 {
@@ -48,13 +52,19 @@ static int fastio_wake_fn(wait_queue_entry_t *wait, unsigned int mode, int sync,
 		new = old | ready;
 		if (old & (ready << FASTIO_WANT))
 			new |= FASTIO_QUEUED;
-		/* Full barrier: the event first, then the bit. Pairs with the clearing in op.c, before an attempt. */
+		/*
+		 * Full barrier: the event first, then the bit. Pairs with the clearing in op.c,
+		 * before an attempt.
+		 */
 	} while (!atomic_try_cmpxchg(&node->state, &old, new));
 	if ((new & FASTIO_QUEUED) && !(old & FASTIO_QUEUED))
 		fastio_kick(node);
 	if (unlikely(gone)) {
 		list_del_init(&wait->entry);
-		/* Our last access. Pairs with the acquire in fastio_unhook(), which then leaves the queue alone. */
+		/*
+		 * Our last access. Pairs with the acquire in fastio_unhook(), which then leaves the
+		 * queue alone.
+		 */
 		smp_store_release(&hook->head, NULL);
 	}
 	return 0;
@@ -111,7 +121,10 @@ int fastio_hook(struct fastio_node *node, struct file *file, __poll_t events)
 	fpt.pt._key = events | EPOLLERR | EPOLLHUP;
 	mask = vfs_poll(file, &fpt.pt);
 	node->hooked = true;
-	/* A file that would use no queue, or more than we have, could become ready without our knowing. */
+	/*
+	 * A file that would use no queue, or more than we have, could become ready without our
+	 * knowing.
+	 */
 	if (fpt.nr > ARRAY_SIZE(node->hook) || (!fpt.nr && !mask)) {
 		fastio_unhook(node);
 		err = -EOPNOTSUPP;
@@ -212,7 +225,8 @@ struct fastio_slot *fastio_slot_find(struct fastio_rq *rq, u32 fd)
 
 static int fastio_slot_add_chunk(struct fastio_ctx *ctx, u32 fd)
 {
-	unsigned long **place = &ctx->slots[array_index_nospec(fd, ctx->max_slots) / FASTIO_SLOTS_PER_CHUNK];
+	unsigned long **place =
+		&ctx->slots[array_index_nospec(fd, ctx->max_slots) / FASTIO_SLOTS_PER_CHUNK];
 	unsigned long *chunk;
 
 	if (READ_ONCE(*place))

@@ -28,6 +28,7 @@ static const struct {
 	COUNTER(leaves),
 	COUNTER(in_flight),
 	COUNTER(slots),
+	COUNTER(busy_ns),
 #undef COUNTER
 };
 
@@ -54,7 +55,8 @@ long fastio_stats(struct fastio_ctx *ctx, struct fastio_stats __user *arg)
 	if (st.ring >= ctx->nr_rings || st.flags || memchr_inv(st.resv, 0, sizeof(st.resv)))
 		return -EINVAL;
 	for (i = 0; i < ARRAY_SIZE(fastio_counters); i++)
-		*(u64 *)((char *)&st + fastio_counters[i].offset) = fastio_counter(&ctx->rq[st.ring], i);
+		*(u64 *)((char *)&st + fastio_counters[i].offset) =
+			fastio_counter(&ctx->rq[st.ring], i);
 	return copy_to_user(arg, &st, sizeof(st)) ? -EFAULT : 0;
 }
 
@@ -84,8 +86,8 @@ void fastio_show_fdinfo(struct seq_file *m, struct file *file)
 	/* Pairs with the release in fastio_setup(). */
 	if (!smp_load_acquire(&ctx->ready))
 		return;
-	seq_printf(m, "fastio-ctx:\t%llu\nfastio-workers:\t%u\nfastio-wq-workers:\t%u\n", ctx->id, ctx->nr_rings,
-		   ctx->nr_wq);
+	seq_printf(m, "fastio-ctx:\t%llu\nfastio-workers:\t%u\nfastio-wq-workers:\t%u\n", ctx->id,
+		   ctx->nr_rings, ctx->nr_wq);
 	fastio_show(m, ctx, "fastio-");
 }
 

@@ -27,7 +27,8 @@ TRACE_EVENT(fastio_submit,
 		__entry->user_data = user_data;
 	),
 	TP_printk("ctx=%llu ring=%u opcode=%u flags=0x%x fd=%d user_data=0x%llx",
-		  __entry->ctx, __entry->ring, __entry->opcode, __entry->flags, __entry->fd, __entry->user_data)
+		  __entry->ctx, __entry->ring, __entry->opcode, __entry->flags, __entry->fd,
+		  __entry->user_data)
 );
 
 TRACE_EVENT(fastio_complete,

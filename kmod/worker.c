@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Threads that serve a ring: donated workers, application threads that come in for a while, and their sleep. */
+/*
+ * Threads that serve a ring: donated workers, application threads that come in for a while, and
+ * their sleep.
+ */
 #include <linux/hrtimer.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
@@ -21,7 +24,8 @@ bool fastio_claim(struct fastio_rq *rq)
 	int old;
 
 	/* Acquires what the last server released in fastio_unclaim(). */
-	while ((old = atomic_cmpxchg(&rq->claim, FASTIO_UNCLAIMED, FASTIO_CLAIMED)) == FASTIO_BORROWED)
+	while ((old = atomic_cmpxchg(&rq->claim, FASTIO_UNCLAIMED, FASTIO_CLAIMED)) ==
+	       FASTIO_BORROWED)
 		cpu_relax();	/* by somebody who holds a spinlock */
 	return old == FASTIO_UNCLAIMED;
 }
@@ -59,8 +63,8 @@ void fastio_unclaim(struct fastio_rq *rq)
 	}
 	atomic_set_release(&rq->claim, FASTIO_UNCLAIMED);
 	/*
-	 * Give up first, then look. Pairs with fastio_kick(), which adds first and then looks for a server,
-	 * and with fastio_flush(), which sets ->dead first and then tries to claim.
+	 * Give up first, then look. Pairs with fastio_kick(), which adds first and then looks for a
+	 * server, and with fastio_flush(), which sets ->dead first and then tries to claim.
 	 */
 	smp_mb();
 	if (unlikely(READ_ONCE(rq->ctx->dead))) {
@@ -75,7 +79,8 @@ void fastio_unclaim(struct fastio_rq *rq)
  * fastio_kick() - hand a node to the server of its ring
  * @node: node whose FASTIO_QUEUED bit the caller has set
  *
- * Called from wait queue callbacks, timers and wq workers, in any context. The node may be gone on return.
+ * Called from wait queue callbacks, timers and wq workers, in any context. The node may be gone on
+ * return.
  */
 void fastio_kick(struct fastio_node *node)
 {
@@ -101,8 +106,8 @@ void fastio_kick(struct fastio_node *node)
  * fastio_notify() - wake pollers and waiters
  * @work: fastio_rq.notify
  *
- * A wake-up may come from inside a poller's own wait queue (an epoll set that watches us and is watched by us),
- * so it must not wake pollers itself.
+ * A wake-up may come from inside a poller's own wait queue (an epoll set that watches us and is
+ * watched by us), so it must not wake pollers itself.
  */
 void fastio_notify(struct irq_work *work)
 {
@@ -115,9 +120,9 @@ void fastio_notify(struct irq_work *work)
  * fastio_quiesce() - tell RCU that this thread holds no reference
  * @last_jiffy: when it was told last
  *
- * A thread that polls inside the kernel is neither idle nor in user mode, so without this a grace period would
- * wait until it is rescheduled: 50 to 175 ms, in which for instance nobody can grow the table of files.
- * Once per tick suffices, as grace periods advance with the tick.
+ * A thread that polls inside the kernel is neither idle nor in user mode, so without this a grace
+ * period would wait until it is rescheduled: 50 to 175 ms, in which for instance nobody can grow
+ * the table of files. Once per tick suffices, as grace periods advance with the tick.
  */
 void fastio_quiesce(unsigned long *last_jiffy)
 {
@@ -143,17 +148,15 @@ static int fastio_sleep(struct fastio_rq *rq, ktime_t *until, bool any)
 
 	rq->st.sleeps++;
 	trace_fastio_sleep(ctx->id, rq->index);
-	if (fastio_waits_for_room(rq)) {
-		rq->st.cq_stalls++;
-		fastio_set_flags(rq, FASTIO_RING_NEED_WAKE | FASTIO_RING_CQ_WAIT);
-	} else {
-		fastio_set_flags(rq, FASTIO_RING_NEED_WAKE);
-	}
 	prepare_to_rcuwait(&rq->wait);
 	for (;;) {
+		bool room = fastio_waits_for_room(rq);
+
+		fastio_set_flags(rq, FASTIO_RING_NEED_WAKE | (room ? FASTIO_RING_CQ_WAIT : 0));
 		/*
-		 * A full barrier between the flags, the state, and the look at the indices. Pairs with the fence
-		 * of user space between storing sq_tail (or cq_head) and reading flags, and with fastio_kick().
+		 * A full barrier between the flags, the state, and the look at the indices. Pairs
+		 * with the fence of user space between storing sq_tail (or cq_head) and reading
+		 * flags, and with fastio_kick().
 		 */
 		if (any)
 			prepare_to_wait(&ctx->cq_wait, &wait, TASK_INTERRUPTIBLE);
@@ -161,9 +164,13 @@ static int fastio_sleep(struct fastio_rq *rq, ktime_t *until, bool any)
 			set_current_state(TASK_INTERRUPTIBLE);
 		if (fastio_has_work(rq) || fastio_must_leave(ctx) || (any && fastio_any_ready(ctx)))
 			break;
+		/* SQEs that came in after the flags were chosen may be waiting for room. */
+		if (room != fastio_waits_for_room(rq))
+			continue;
 		if (!until) {
 			schedule();
-		} else if (!schedule_hrtimeout_range(until, current->timer_slack_ns, HRTIMER_MODE_ABS)) {
+		} else if (!schedule_hrtimeout_range(until, current->timer_slack_ns,
+						     HRTIMER_MODE_ABS)) {
 			ret = -ETIME;
 			break;
 		}
@@ -206,11 +213,15 @@ static bool fastio_spin(struct fastio_spin *spin, u64 idle_ns)
 static long fastio_serve(struct fastio_rq *rq)
 {
 	struct fastio_ctx *ctx = rq->ctx;
+	bool account = fastio_accounting();
 	struct fastio_spin spin = {};
 
 	for (;;) {
+		u64 start = account ? local_clock() : 0;
 		unsigned int done = fastio_pass(rq, 0);
 
+		if (account && done)
+			rq->st.busy_ns += local_clock() - start;
 		if (unlikely(fastio_must_leave(ctx))) {
 			rq->st.leaves++;
 			if (READ_ONCE(ctx->dead))
@@ -259,7 +270,8 @@ long fastio_worker(struct fastio_ctx *ctx, unsigned long index)
 	return ret;
 }
 
-static long fastio_enter_ring(struct fastio_rq *rq, unsigned int flags, unsigned int batch, u32 timeout_us)
+static long fastio_enter_ring(struct fastio_rq *rq, unsigned int flags, unsigned int batch,
+			      u32 timeout_us)
 {
 	struct fastio_ctx *ctx = rq->ctx;
 	bool any = flags & FASTIO_ENTER_WAIT_ANY;
@@ -311,7 +323,8 @@ long fastio_enter(struct fastio_ctx *ctx, unsigned long arg)
 	struct fastio_rq *rq;
 	long ret;
 
-	if (index >= ctx->nr_rings || flags & ~(FASTIO_ENTER_WAIT | FASTIO_ENTER_WAIT_ANY | FASTIO_ENTER_SPIN))
+	if (index >= ctx->nr_rings ||
+	    flags & ~(FASTIO_ENTER_WAIT | FASTIO_ENTER_WAIT_ANY | FASTIO_ENTER_SPIN))
 		return -EINVAL;
 	if (waits == (FASTIO_ENTER_WAIT | FASTIO_ENTER_WAIT_ANY) ||
 	    (!waits && (timeout_us || flags & FASTIO_ENTER_SPIN)))
@@ -321,7 +334,10 @@ long fastio_enter(struct fastio_ctx *ctx, unsigned long arg)
 		return READ_ONCE(ctx->dead) ? -ESHUTDOWN : -EBUSY;
 	if (!rq->self)
 		WRITE_ONCE(rq->self, true);
-	/* The full barrier of the claim comes before the look at the ready list, so nothing is missed. */
+	/*
+	 * The full barrier of the claim comes before the look at the ready list, so nothing is
+	 * missed.
+	 */
 	if (rq->enter) {
 		WRITE_ONCE(rq->enter, false);
 		WRITE_ONCE(rq->shm->enter, 0);
@@ -345,7 +361,8 @@ bool fastio_any_ready(struct fastio_ctx *ctx)
 	for (i = 0; i < ctx->nr_rings; i++) {
 		struct fastio_rq *rq = &ctx->rq[i];
 
-		if (READ_ONCE(rq->ix.cq_published) != READ_ONCE(rq->shm->cq_head) || READ_ONCE(rq->enter))
+		if (READ_ONCE(rq->ix.cq_published) != READ_ONCE(rq->shm->cq_head) ||
+		    READ_ONCE(rq->enter))
 			return true;
 	}
 	return false;
@@ -386,7 +403,8 @@ long fastio_wait(struct fastio_ctx *ctx, unsigned long timeout_us)
 		}
 		if (timeout_us == FASTIO_WAIT_FOREVER) {
 			schedule();
-		} else if (!schedule_hrtimeout_range(&until, current->timer_slack_ns, HRTIMER_MODE_ABS)) {
+		} else if (!schedule_hrtimeout_range(&until, current->timer_slack_ns,
+						     HRTIMER_MODE_ABS)) {
 			ret = fastio_any_ready(ctx) ? 0 : -ETIME;
 			break;
 		}

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What would block a ring goes to a wq worker: another donated thread, which may sleep in an operation. */
+/*
+ * What would block a ring goes to a wq worker: another donated thread, which may sleep in an
+ * operation.
+ */
 #include <linux/file.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
@@ -105,13 +108,20 @@ static struct fastio_req *fastio_wq_take(struct fastio_wq *wq)
 	return req;
 }
 
-/* A signal came before anything was done: let the thread handle it first. Return: false if the context is dead. */
-static bool fastio_wq_give_back(struct fastio_ctx *ctx, struct fastio_wq *wq, struct fastio_req *req)
+/*
+ * A signal came before anything was done: let the thread handle it first. Return: false if the
+ * context is dead.
+ */
+static bool fastio_wq_give_back(struct fastio_ctx *ctx, struct fastio_wq *wq,
+				struct fastio_req *req)
 {
 	bool dead;
 
 	spin_lock(&wq->lock);
-	/* Under the lock, so that either we see it or fastio_retire() finds the request on the queue. */
+	/*
+	 * Under the lock, so that either we see it or fastio_retire() finds the request on the
+	 * queue.
+	 */
 	dead = READ_ONCE(ctx->dead);
 	if (!dead) {
 		req->where = FASTIO_WQ_QUEUED;
@@ -139,10 +149,11 @@ static void fastio_wq_finish(struct fastio_wq *wq, struct fastio_req *req, int r
 }
 
 /*
- * Sleeps until a file that said -EAGAIN (it is in non-blocking mode) is ready. Return: 0, or -ERESTARTSYS when the
- * worker must leave first.
+ * Sleeps until a file that said -EAGAIN (it is in non-blocking mode) is ready. Return: 0, or
+ * -ERESTARTSYS when the worker must leave first.
  */
-static int fastio_wq_poll(struct fastio_ctx *ctx, struct fastio_wq *wq, struct file *file, __poll_t events)
+static int fastio_wq_poll(struct fastio_ctx *ctx, struct fastio_wq *wq, struct file *file,
+			  __poll_t events)
 {
 	struct poll_wqueues table;
 	poll_table *pt;
@@ -155,7 +166,10 @@ static int fastio_wq_poll(struct fastio_ctx *ctx, struct fastio_wq *wq, struct f
 	prepare_to_rcuwait(&wq->wait);
 	while (!(vfs_poll(file, pt) & events)) {
 		pt = NULL;
-		/* Full barrier: the state first, then what wakers set. Pairs with pollwake() and fastio_kill(). */
+		/*
+		 * Full barrier: the state first, then what wakers set. Pairs with pollwake() and
+		 * fastio_kill().
+		 */
 		set_current_state(TASK_INTERRUPTIBLE);
 		if (fastio_must_leave(ctx)) {
 			ret = -ERESTARTSYS;

@@ -2,15 +2,16 @@
 /*
  * The interface of /dev/fastio between the fastio kernel module and user space.
  *
- * One open of the device is one context. FASTIO_IOC_SETUP gives it a number of rings; each ring is a
- * submission queue (SQ) and a completion queue (CQ) in memory mapped from the device at offset 0.
- * A ring is served by exactly one thread at a time: a donated worker thread inside FASTIO_IOC_WORKER, or
- * an application thread inside FASTIO_IOC_ENTER. Whoever serves a ring executes its SQEs with its own
- * credentials, files and memory; the completion of an SQE always appears in the CQ of the same ring.
+ * One open of the device is one context. FASTIO_IOC_SETUP gives it a number of rings; each ring is
+ * a submission queue (SQ) and a completion queue (CQ) in memory mapped from the device at offset 0.
+ * A ring is served by exactly one thread at a time: a donated worker thread inside
+ * FASTIO_IOC_WORKER, or an application thread inside FASTIO_IOC_ENTER. Whoever serves a ring
+ * executes its SQEs with its own credentials, files and memory; the completion of an SQE always
+ * appears in the CQ of the same ring.
  *
- * All sizes are fixed, all padding is explicit, and the layout is the same on arm64 and x86_64. 32-bit
- * tasks are not supported (-ENOTTY). Unknown flag bits and reserved fields that are not zero are refused
- * with -EINVAL, so that they can get a meaning later.
+ * All sizes are fixed, all padding is explicit, and the layout is the same on arm64 and x86_64.
+ * 32-bit tasks are not supported (-ENOTTY). Unknown flag bits and reserved fields that are not zero
+ * are refused with -EINVAL, so that they can get a meaning later.
  */
 #ifndef _UAPI_LINUX_FASTIO_H
 #define _UAPI_LINUX_FASTIO_H
@@ -34,14 +35,16 @@
 /* ------------------------------------------------------------------ rings */
 
 /**
- * struct fastio_ring - head of a ring; queues follow at &fastio_setup.sq_off and &fastio_setup.cq_off
+ * struct fastio_ring - head of a ring; queues follow at &fastio_setup.sq_off and
+ * &fastio_setup.cq_off
  * @sq_tail: user writes: number of SQEs ever submitted; store with release after the entries
  * @sq_head: kernel writes: number of SQEs ever taken; load with acquire before reusing an entry
  * @cq_tail: kernel writes: number of CQEs ever posted; load with acquire before reading entries
  * @cq_head: user writes: number of CQEs ever reaped; store with release after reading them
  * @flags: the server writes: FASTIO_RING_* bits; see each for what to do
- * @enter: kernel writes: non-zero when nobody serves the ring, it was last served by FASTIO_IOC_ENTER, and
- *	I/O is ready on it: ENTER it. May be set when there is nothing to do after all
+ * @enter: kernel writes: non-zero when nobody serves the ring, it was last served by
+ *	FASTIO_IOC_ENTER, and I/O is ready on it: ENTER it. May be set when there is nothing to do
+ *	after all
  *
  * Indices run freely and wrap at 2^32; the entry of index i is i modulo the number of entries. The
  * kernel keeps private copies of its own indices and clamps the user's, so wrong values harm only
@@ -68,7 +71,9 @@ struct fastio_ring {
 #define FASTIO_RING_NEED_WAKE	(1U << 0)
 /* Work waits for room in the CQ: after advancing cq_head call FASTIO_IOC_WAKE (or ENTER). */
 #define FASTIO_RING_CQ_WAIT	(1U << 1)
-/* The context is dead (its owner closed the device or is exiting): no more completions will come. */
+/*
+ * The context is dead (its owner closed the device or is exiting): no more completions will come.
+ */
 #define FASTIO_RING_DEAD	(1U << 2)
 
 /**
@@ -108,16 +113,16 @@ struct fastio_sqe {
 };
 
 /*
- * The file is kept in a slot of its number: no descriptor look-up per operation, and one wait queue entry
- * installed once. The first operation with this flag makes the slot, owned by the ring it came through; the
- * slot refers to the file that had the number then, until FASTIO_OP_CLOSE or FASTIO_OP_FILE_UNREGISTER on
- * the same ring, or the end of the context. Never close(2) a descriptor that has a slot before its slot is
- * gone. Operations of one slot and one direction (receive side, send side) run in the order submitted.
- * Without this flag, operations in flight together on one file may complete in any order; so may those that
- * went to a wq worker. The receiving half of SEND_RECV queues when its sending half is done.
- * Allowed for ACCEPT, RECV, SEND, SEND_RECV, RECVMSG, SENDMSG, READ, WRITE, READV, WRITEV; CLOSE and
- * FILE_UNREGISTER find the slot without it.
- * Errors: -EXDEV the slot belongs to another ring; -EBADF fd >= fastio_setup.max_slots.
+ * The file is kept in a slot of its number: no descriptor look-up per operation, and one wait queue
+ * entry installed once. The first operation with this flag makes the slot, owned by the ring it
+ * came through; the slot refers to the file that had the number then, until FASTIO_OP_CLOSE or
+ * FASTIO_OP_FILE_UNREGISTER on the same ring, or the end of the context. Never close(2) a
+ * descriptor that has a slot before its slot is gone. Operations of one slot and one direction
+ * (receive side, send side) run in the order submitted. Without this flag, operations in flight
+ * together on one file may complete in any order; so may those that went to a wq worker. The
+ * receiving half of SEND_RECV queues when its sending half is done. Allowed for ACCEPT, RECV, SEND,
+ * SEND_RECV, RECVMSG, SENDMSG, READ, WRITE, READV, WRITEV; CLOSE and FILE_UNREGISTER find the slot
+ * without it. Errors: -EXDEV the slot belongs to another ring; -EBADF fd >= fastio_setup.max_slots.
  */
 #define FASTIO_SQE_SLOT		(1U << 0)
 /* ACCEPT and RECV: stays armed and posts CQEs with FASTIO_CQE_MORE until one without it. */
@@ -156,60 +161,62 @@ struct fastio_cqe {
 /**
  * enum fastio_op - operations
  * @FASTIO_OP_NOP: nothing. res: 0
- * @FASTIO_OP_ACCEPT: accept4(2) on @fd. @op_flags: SOCK_CLOEXEC, SOCK_NONBLOCK. @addr: sockaddr to fill or
- *	0, @addr2: its socklen_t (in and out); both 0 with MULTISHOT. res: the new descriptor
- * @FASTIO_OP_RECV: recv(2). @addr, @len; @op_flags: MSG_* (MSG_WAITALL: until @len bytes, end or error).
- *	With BUF_SELECT @addr is 0 and @len bounds the bytes taken into the buffer (0: its whole length).
- *	MULTISHOT demands BUF_SELECT. res: bytes, 0 at the end of the stream
- * @FASTIO_OP_SEND: send(2), MSG_NOSIGNAL implied. @addr, @len; @op_flags: MSG_* (MSG_WAITALL: all of it or
- *	an error after which nothing can be said about how much was sent). res: bytes
- * @FASTIO_OP_SEND_RECV: fused: send all of @len bytes at @addr (@op_flags: MSG_* of the send; @len 0 sends
- *	nothing), then receive up to @len2 bytes at @addr2 (BUF_SELECT: into a buffer of group @buf, @addr2
- *	0). One CQE. res: bytes received, 0 at the end; with FASTIO_CQE_SEND_FAILED the send's -errno
+ * @FASTIO_OP_ACCEPT: accept4(2) on @fd. @op_flags: SOCK_CLOEXEC, SOCK_NONBLOCK. @addr: sockaddr to
+ *	fill or 0, @addr2: its socklen_t (in and out); both 0 with MULTISHOT. res: the new
+ *	descriptor
+ * @FASTIO_OP_RECV: recv(2). @addr, @len; @op_flags: MSG_* (MSG_WAITALL: until @len bytes, end or
+ *	error). With BUF_SELECT @addr is 0 and @len bounds the bytes taken into the buffer (0: its
+ *	whole length). MULTISHOT demands BUF_SELECT. res: bytes, 0 at the end of the stream
+ * @FASTIO_OP_SEND: send(2), MSG_NOSIGNAL implied. @addr, @len; @op_flags: MSG_* (MSG_WAITALL: all
+ *	of it or an error after which nothing can be said about how much was sent). res: bytes
+ * @FASTIO_OP_SEND_RECV: fused: send all of @len bytes at @addr (@op_flags: MSG_* of the send; @len
+ *	0 sends nothing), then receive up to @len2 bytes at @addr2 (BUF_SELECT: into a buffer of
+ *	group @buf, @addr2 0). One CQE. res: bytes received, 0 at the end; with
+ *	FASTIO_CQE_SEND_FAILED the send's -errno
  * @FASTIO_OP_RECVMSG: recvmsg(2). @addr: struct msghdr; @op_flags: MSG_*. res: bytes
- * @FASTIO_OP_SENDMSG: sendmsg(2), MSG_NOSIGNAL implied. @addr: struct msghdr; @op_flags: MSG_*. res: bytes
+ * @FASTIO_OP_SENDMSG: sendmsg(2), MSG_NOSIGNAL implied. @addr: struct msghdr; @op_flags: MSG_*.
+ *	res: bytes
  * @FASTIO_OP_READ: pread(2). @addr, @len, @off (FASTIO_OFF_CURRENT: read(2)). res: bytes
  * @FASTIO_OP_WRITE: pwrite(2). @addr, @len, @off (FASTIO_OFF_CURRENT: write(2)). res: bytes
  * @FASTIO_OP_READV: preadv(2). @addr: struct iovec[@len], @len 0..1024, @off as READ. res: bytes
  * @FASTIO_OP_WRITEV: pwritev(2). @addr: struct iovec[@len], @len 0..1024, @off as WRITE. res: bytes
- * @FASTIO_OP_POLL: poll(2), one shot. @op_flags: POLLIN, POLLOUT, POLLPRI, POLLRDHUP. res: events, which
- *	may include POLLERR, POLLHUP, POLLNVAL
- * @FASTIO_OP_CLOSE: close(2). Operations waiting in the slot of @fd complete first, with -ECANCELED;
- *	others in flight on the file go on, and keep it open. -EXDEV: the slot is another ring's. The
- *	peer of a socket sees the end at the latest when the worker next returns to user space, which it
- *	does by itself. res: 0
- * @FASTIO_OP_OPENAT: open(2), on a wq worker. @fd: AT_FDCWD, @addr: path, @op_flags: O_*, @len: mode.
- *	res: the new descriptor
- * @FASTIO_OP_FSYNC: fsync(2), on a wq worker. @op_flags: FASTIO_FSYNC_DATASYNC; @off, @len: the range
- *	(@len 0: to the end). res: 0
- * @FASTIO_OP_SENDFILE: sendfile(2), on a wq worker. @fd: to, @fd2: from (a file that can seek), @off: where
- *	to begin there (FASTIO_OFF_CURRENT: its position), @len. res: bytes
+ * @FASTIO_OP_POLL: poll(2), one shot. @op_flags: POLLIN, POLLOUT, POLLPRI, POLLRDHUP. res: events,
+ *	which may include POLLERR, POLLHUP, POLLNVAL
+ * @FASTIO_OP_CLOSE: close(2). Operations waiting in the slot of @fd complete first, with
+ *	-ECANCELED; others in flight on the file go on, and keep it open. -EXDEV: the slot is
+ *	another ring's. A /dev/fastio cannot be closed this way. The peer of a socket sees the end
+ *	at the latest when the worker next returns to user space, which it does by itself. res: 0
+ * @FASTIO_OP_OPENAT: open(2), on a wq worker. @fd: AT_FDCWD, @addr: path, @op_flags: O_*, @len:
+ *	mode. res: the new descriptor
+ * @FASTIO_OP_FSYNC: fsync(2), on a wq worker. @op_flags: FASTIO_FSYNC_DATASYNC; @off, @len: the
+ *	range (@len 0: to the end). res: 0
+ * @FASTIO_OP_SENDFILE: sendfile(2), on a wq worker. @fd: to, @fd2: from (a file that can seek),
+ *	@off: where to begin there (FASTIO_OFF_CURRENT: its position), @len. res: bytes
  * @FASTIO_OP_TIMEOUT: @off: nanoseconds from now, or with FASTIO_TIMEOUT_ABS in @op_flags the
  *	CLOCK_MONOTONIC time. res: -ETIME when it expired, -ECANCELED when cancelled
- * @FASTIO_OP_CANCEL: cancel operations in flight on this ring: those with user_data equal to @addr, or with
- *	FASTIO_CANCEL_FD in @op_flags those on @fd. Only the oldest found, or all with FASTIO_CANCEL_ALL.
- *	Each completes with -ECANCELED before the CQE of the cancel (with its result, if a wq worker has
- *	just finished it). @fd is 0 without CANCEL_FD, @addr is 0 with it. res: number cancelled; -ENOENT
- *	none found on this ring; -EALREADY found only on a wq worker that is executing it
+ * @FASTIO_OP_CANCEL: cancel operations in flight on this ring: those with user_data equal to @addr,
+ *	or with FASTIO_CANCEL_FD in @op_flags those on @fd. Only the oldest found, or all with
+ *	FASTIO_CANCEL_ALL. Each completes with -ECANCELED before the CQE of the cancel (with its
+ *	result, if a wq worker has just finished it). @fd is 0 without CANCEL_FD, @addr is 0 with
+ *	it. res: number cancelled; -ENOENT none found on this ring; -EALREADY found only on a wq
+ *	worker that is executing it
  * @FASTIO_OP_FILE_REGISTER: make the slot of @fd now. res: 0; -EEXIST it has one
- * @FASTIO_OP_FILE_UNREGISTER: drop the slot of @fd; waiting operations complete first, with -ECANCELED.
- *	The descriptor stays open. res: 0; -ENOENT it has none; -EXDEV it is another ring's
+ * @FASTIO_OP_FILE_UNREGISTER: drop the slot of @fd; waiting operations complete first, with
+ *	-ECANCELED. The descriptor stays open. res: 0; -ENOENT it has none; -EXDEV it is another
+ *	ring's
  * @FASTIO_OP_LAST: number of opcodes
  *
- * Besides what the system call of the same name returns (never -EAGAIN unless NOWAIT, never -EINTR):
- * The fields of the SQE are checked first:
- * -EOPNOTSUPP: opcode unknown or switched off (see fastio_setup.ops);
- * -EINVAL: flag not allowed for the operation, unused field not zero, RECV MULTISHOT without BUF_SELECT, or
- * BUF_SELECT with an address, MSG_WAITALL or MSG_PEEK;
- * -EPERM: the serving thread has a seccomp filter (module parameter seccomp=refuse).
- * Then the file, and then what is to be done with it:
- * -EOPNOTSUPP: would block and the context has no wq worker; also a file that supports neither waiting nor
- * non-blocking, or POLL for events that the file cannot report;
- * -EBADF: no such descriptor, or it is a /dev/fastio; -ENOTSOCK; -EXDEV: see FASTIO_SQE_SLOT;
- * -ENOBUFS: BUF_SELECT and the group is empty (ends a multishot); -ENOENT: no such buffer group, -EXDEV: it is
- * another ring's;
- * -EFAULT: address not accessible, or outside the registered buffer, or no such buffer; -ECANCELED: cancelled;
- * -ENOMEM: no memory for a slot.
+ * Besides what the system call of the same name returns (never -EAGAIN unless NOWAIT, never
+ * -EINTR): The fields of the SQE are checked first: -EOPNOTSUPP: opcode unknown or switched off
+ * (see fastio_setup.ops); -EINVAL: flag not allowed for the operation, unused field not zero, RECV
+ * MULTISHOT without BUF_SELECT, or BUF_SELECT with an address, MSG_WAITALL or MSG_PEEK; -EPERM: the
+ * serving thread has a seccomp filter (module parameter seccomp=refuse). Then the file, and then
+ * what is to be done with it: -EOPNOTSUPP: would block and the context has no wq worker; also a
+ * file that supports neither waiting nor non-blocking, or POLL for events that the file cannot
+ * report; -EBADF: no such descriptor, or it is a /dev/fastio; -ENOTSOCK; -EXDEV: see
+ * FASTIO_SQE_SLOT; -ENOBUFS: BUF_SELECT and the group is empty (ends a multishot); -ENOENT: no such
+ * buffer group, -EXDEV: it is another ring's; -EFAULT: address not accessible, or outside the
+ * registered buffer, or no such buffer; -ECANCELED: cancelled; -ENOMEM: no memory for a slot.
  */
 enum fastio_op {
 	FASTIO_OP_NOP			= 0,
@@ -235,7 +242,10 @@ enum fastio_op {
 	FASTIO_OP_LAST			= 20,
 };
 
-/* READ, WRITE, READV, WRITEV, SENDFILE: use and advance the file's own position; needed for streams. */
+/*
+ * READ, WRITE, READV, WRITEV, SENDFILE: use and advance the file's own position; needed for
+ * streams.
+ */
 #define FASTIO_OFF_CURRENT	(~0ULL)
 #define FASTIO_FSYNC_DATASYNC	(1U << 0)
 #define FASTIO_TIMEOUT_ABS	(1U << 0)
@@ -249,16 +259,17 @@ enum fastio_op {
  * @version: in: FASTIO_ABI_VERSION; out: the module's
  * @flags: in: zero, none defined yet
  * @workers: in: number of rings, 1..FASTIO_MAX_WORKERS
- * @wq_workers: in: number of blocking helper threads the process will donate, 0..FASTIO_MAX_WQ_WORKERS;
- *	with 0, operations that would block fail with -EOPNOTSUPP
+ * @wq_workers: in: number of blocking helper threads the process will donate,
+ *	0..FASTIO_MAX_WQ_WORKERS; with 0, operations that would block fail with -EOPNOTSUPP
  * @sq_entries: in: entries of each SQ, a power of two, 1..FASTIO_MAX_ENTRIES
- * @cq_entries: in: entries of each CQ, a power of two, @sq_entries..FASTIO_MAX_ENTRIES; also the most
- *	operations one ring has in flight
+ * @cq_entries: in: entries of each CQ, a power of two, @sq_entries..FASTIO_MAX_ENTRIES; also the
+ *	most operations one ring has in flight
  * @idle_us: in: microseconds a worker polls without work before it sleeps, 0..FASTIO_MAX_IDLE_US
  * @wq_idle_us: in: the same for wq workers
- * @max_slots: in: one more than the highest descriptor that can have a slot, 0..FASTIO_MAX_SLOTS; 0: the
- *	default of 65536; out: granted
- * @ring_bytes: out: distance between two rings in the mapping; it is @workers times this long, at offset 0
+ * @max_slots: in: one more than the highest descriptor that can have a slot, 0..FASTIO_MAX_SLOTS;
+ *	0: the default of 65536; out: granted
+ * @ring_bytes: out: distance between two rings in the mapping; it is @workers times this long, at
+ *	offset 0
  * @sq_off: out: offset of the SQEs from the head of their ring
  * @cq_off: out: offset of the CQEs from the head of their ring
  * @ops: out: bit n is set if opcode n is available to this process. A switched-off opcode (module
@@ -347,8 +358,9 @@ struct fastio_buf {
  * @resv: zero
  * @bufs: entry i is for buffer number i modulo the number of entries
  *
- * A buffer is the kernel's from the moment @tail covers it until a CQE returns its id. At most "entries"
- * buffers may be the kernel's at a time. A receive that fails or meets the end keeps no buffer.
+ * A buffer is the kernel's from the moment @tail covers it until a CQE returns its id. At most
+ * "entries" buffers may be the kernel's at a time. A receive that fails or meets the end keeps no
+ * buffer.
  */
 struct fastio_buf_ring {
 	__u32 tail;
@@ -376,6 +388,8 @@ struct fastio_buf_ring {
  * @leaves: times a donated worker returned to user space to run pending kernel work or signals
  * @in_flight: operations in flight now
  * @slots: slots the ring owns now
+ * @busy_ns: nanoseconds in passes of donated workers that did work; 0 unless module parameter
+ *	account is on
  * @resv: zero
  */
 struct fastio_stats {
@@ -397,7 +411,8 @@ struct fastio_stats {
 	__u64 leaves;
 	__u64 in_flight;
 	__u64 slots;
-	__u64 resv[3];
+	__u64 busy_ns;
+	__u64 resv[2];
 };
 
 /*
@@ -406,14 +421,17 @@ struct fastio_stats {
  *
  * ring	0..255 index of the ring
  * flags	FASTIO_ENTER_* bits
- * batch	SQEs and ready operations to execute at most per pass, 0: no bound but the size of the ring
- * timeout_us	0: none; else with WAIT or WAIT_ANY the longest sleep, 1..2^32-1 microseconds
+ * batch SQEs and ready operations to execute at most per pass, 0: no bound but the size of the ring
+ * timeout_us 0: none; else with WAIT or WAIT_ANY the longest sleep, 1..2^32-1 microseconds
  */
 #define FASTIO_ENTER(ring, flags, batch, timeout_us)		\
 	((unsigned long)(ring) | (unsigned long)(flags) << 8 |	\
 	 (unsigned long)(batch) << 16 | (unsigned long)(timeout_us) << 32)
 
-/* No bit: one pass, never sleeps (hybrid mode: an application thread drains a ring between reaping others). */
+/*
+ * No bit: one pass, never sleeps (hybrid mode: an application thread drains a ring between reaping
+ * others).
+ */
 /* Serve the ring until its CQ holds a completion. */
 #define FASTIO_ENTER_WAIT	(1U << 0)
 /* Serve the ring until any CQ of the context holds a completion. */
@@ -425,42 +443,48 @@ struct fastio_stats {
 #define FASTIO_WAIT_FOREVER	(~0UL)
 
 /*
- * Every ioctl: -EPERM: the caller's address space is not that of the process that opened the device (a
- * forked child, or a process that got the descriptor passed); -ENOTTY: unknown command or size.
- * Every ioctl but SETUP: -EBADFD: no SETUP yet. Every ioctl but STATS: -ESHUTDOWN: the context is dead.
- * These are checked in this order: -ENOTTY, -EPERM, -EBADFD, -ESHUTDOWN, -EFAULT, then what the command says.
+ * Every ioctl: -EPERM: the caller's address space is not that of the process that opened the device
+ * (a forked child, or a process that got the descriptor passed); -ENOTTY: unknown command or size.
+ * Every ioctl but SETUP: -EBADFD: no SETUP yet. Every ioctl but STATS: -ESHUTDOWN: the context is
+ * dead. These are checked in this order: -ENOTTY, -EPERM, -EBADFD, -ESHUTDOWN, -EFAULT, then what
+ * the command says.
  *
  * SETUP(struct fastio_setup *): once per open.
- *	-EBUSY: done before. -EPROTONOSUPPORT: @version. -EINVAL: a field out of its range, not a power of
- *	two, flag or reserved field not zero. -EPERM: seccomp filter present (parameter seccomp), or no
- *	more contexts for this uid (-EUSERS). -ENOMEM: memory, or RLIMIT_MEMLOCK for the rings.
- * WORKER(index): the calling thread serves ring @index, or for index = workers..workers + wq_workers - 1
- *	is a wq worker. 0: come back in at once (kernel work on return to user space was due). -EINTR: a
- *	signal was pending; come back in. -EBUSY: the ring has a server. -EINVAL: no such index.
- *	-ESHUTDOWN: end of service.
+ *	-EBUSY: done before. -EPROTONOSUPPORT: @version. -EINVAL: a field out of its range, not a
+ *	power of two, flag or reserved field not zero. -EPERM: seccomp filter present (parameter
+ *	seccomp), or no more contexts for this uid (-EUSERS). -ENOMEM: memory, or RLIMIT_MEMLOCK for
+ *	the rings.
+ * WORKER(index): the calling thread serves ring @index, or for index = workers..workers +
+ * wq_workers - 1
+ *	is a wq worker. 0: come back in at once (kernel work on return to user space was due).
+ *	-EINTR: a signal was pending; come back in. -EBUSY: the ring has a server. -EINVAL: no such
+ *	index. -ESHUTDOWN: end of service.
  * ENTER(FASTIO_ENTER(...)): the calling thread serves the ring for a while. Returns the number of
- *	completions in the CQ of the ring, which can be 0 early (kernel work on return to user space was due,
- *	WAIT_ANY, no wait asked). -ETIME: timeout_us went by. -EINTR: a signal is pending and there is
- *	nothing to reap. -EBUSY: the ring has a server. -EINVAL: ring, flags, WAIT with WAIT_ANY,
- *	timeout or SPIN without a wait.
+ *	completions in the CQ of the ring, which can be 0 early (kernel work on return to user space
+ *	was due, WAIT_ANY, no wait asked). -ETIME: timeout_us went by. -EINTR: a signal is pending
+ *	and there is nothing to reap. -EBUSY: the ring has a server. -EINVAL: ring, flags, WAIT with
+ *	WAIT_ANY, timeout or SPIN without a wait.
  * WAKE(ring): wake the server of the ring. 0, also when there is none. -EINVAL: no such ring.
  * WAIT(timeout_us): sleep until any CQ holds a completion or a ring has its @enter set. 0; -ETIME;
  *	-EINTR. 0 microseconds only tests. FASTIO_WAIT_FOREVER; more than 2^32-1 otherwise: -EINVAL.
- * REGISTER_BUFFERS(struct fastio_buffers *): -EBUSY: there are some. -EINVAL: @nr, flags, reserved, a length of
- *	0 or above FASTIO_MAX_BUFFER_BYTES. -EFAULT: not mapped or not writable. -EOPNOTSUPP: memory that
- *	cannot be pinned for long. -ENOMEM: memory or RLIMIT_MEMLOCK. All or nothing.
- * UNREGISTER_BUFFERS(0): operations in progress keep the pages until they end. -ENXIO: none registered.
+ * REGISTER_BUFFERS(struct fastio_buffers *): -EBUSY: there are some. -EINVAL: @nr, flags, reserved,
+ * a length of
+ *	0 or above FASTIO_MAX_BUFFER_BYTES. -EFAULT: not mapped or not writable. -EOPNOTSUPP: memory
+ *	that cannot be pinned for long. -ENOMEM: memory or RLIMIT_MEMLOCK. All or nothing.
+ * UNREGISTER_BUFFERS(0): operations in progress keep the pages until they end. -ENXIO: none
+ * registered.
  *	-EINVAL: argument not 0.
  * REGISTER_BUF_RING(struct fastio_buf_group *): -EEXIST: @group is taken. -EINVAL. -ENOMEM.
- * UNREGISTER_BUF_RING(struct fastio_buf_group *): -ENXIO: no such group. -EINVAL: fields besides @group not 0.
+ * UNREGISTER_BUF_RING(struct fastio_buf_group *): -ENXIO: no such group. -EINVAL: fields besides
+ * @group not 0.
  *	The mapping stays valid memory until unmapped, but is no longer read.
  * STATS(struct fastio_stats *): -EINVAL: no such ring, flags or reserved not 0.
  *
- * mmap(): -EPERM, -EBADFD, -ESHUTDOWN as above; -EINVAL: an offset that is none of the above, a length beyond the
- * area, PROT_EXEC, or not MAP_SHARED. Mappings are not inherited by fork().
- * poll(): POLLIN: a CQ holds a completion or a ring has its @enter set; POLLHUP: the context is dead;
- * POLLERR: not the owner's address space, or no SETUP yet. It is level-triggered, and edges are reported for
- * every batch of completions posted.
+ * mmap(): -EPERM, -EBADFD, -ESHUTDOWN as above; -EINVAL: an offset that is none of the above, a
+ * length beyond the area, PROT_EXEC, or not MAP_SHARED. Mappings are not inherited by fork().
+ * poll(): POLLIN: a CQ holds a completion or a ring has its @enter set; POLLHUP: the context is
+ * dead; POLLERR: not the owner's address space, or no SETUP yet. It is level-triggered, and edges
+ * are reported for every batch of completions posted.
  */
 #define FASTIO_IOC_MAGIC		'F'
 #define FASTIO_IOC_SETUP		_IOWR(FASTIO_IOC_MAGIC, 0xa0, struct fastio_setup)
