@@ -50,6 +50,8 @@ export const reportPatterns: readonly ReportPattern[] = [
 
   { severity: 'warning', start: /^refcount_t: / },
   { severity: 'warning', start: /^list_(?:add|del) corruption/ },
+  // Every one of these follows a "cut here", which ends what was open, or the words of refcount_t and others.
+  { severity: 'warning', start: /^WARNING: CPU: /, joins: true },
   { severity: 'warning', start: /^WARNING: / },
   { severity: 'warning', start: /^kmemleak: \d+ new suspected memory leaks/ },
   { severity: 'warning', start: /^Kernel memory overwrite attempt detected/ },

@@ -52,8 +52,8 @@ export async function claimDirectory(state: GuestState): Promise<string> {
       'Set FASTIO_RUN_DIR to a directory with a shorter path.',
     );
   }
-  const fresh = join(runDir(), `.new-${ownerToken()}-${state.name}`);
-  await rm(fresh, { recursive: true, force: true });
+  claims += 1;
+  const fresh = join(runDir(), `.new-${ownerToken()}-${claims}-${state.name}`);
   await mkdir(fresh, { mode: 0o700 });
   await writeFile(join(fresh, stateName), JSON.stringify(state));
   try {
@@ -69,6 +69,9 @@ export async function claimDirectory(state: GuestState): Promise<string> {
   }
   return directory;
 }
+
+/** Claims of this process so far, so that two at a time do not share a directory. */
+let claims = 0;
 
 export async function writeState(directory: string, state: GuestState): Promise<void> {
   const temp = join(directory, `${stateName}.new`);

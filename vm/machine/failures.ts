@@ -4,7 +4,7 @@ import type { QemuExit } from './qemu-process.js';
 
 /** What is known at the moment a guest fails. */
 export interface Evidence {
-  /** Where console.log and qemu.log are. */
+  /** Where console.log and qemu.log stay; see logs.ts. */
   readonly directory: string;
   readonly lastLines: readonly string[];
   /** What the console scanner recognised. */

@@ -18,6 +18,7 @@ import {
   type Evidence,
 } from './failures.js';
 import { resolveForwards } from './forwards.js';
+import { failureDirectory } from './logs.js';
 import type { Plan } from './plan.js';
 import { startQemu, type QemuExit, type QemuProcess } from './qemu-process.js';
 import { openQmp, type Qmp } from './qmp.js';
@@ -132,7 +133,7 @@ async function startConsole(plan: Plan): Promise<Console> {
   const starting = { value: true };
   let lastSign = performance.now();
   const evidence = (): Evidence => ({
-    directory: plan.directory,
+    directory: failureDirectory(plan.name),
     lastLines: scanner.lastLines(200),
     reports: scanner.trouble(0).reports,
     messages: qemu.messages(),

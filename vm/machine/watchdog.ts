@@ -10,8 +10,8 @@ import type { Plan } from './plan.js';
 import { slowness } from './slowness.js';
 
 /** In milliseconds as on hardware. */
-const silentMs = 5_000;
-const answerMs = 5_000;
+const silentMs = 3_000;
+const answerMs = 3_000;
 /** How long the kernel gets to print what a sysrq asked for. */
 const sysrqMs = 300;
 
