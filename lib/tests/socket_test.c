@@ -169,11 +169,12 @@ static void send_waits_for_room(void *arg)
 	sent = (size_t)ret;
 
 	/* Then fill the connection to the brim: the next one waits. */
-	while (poll(&(struct pollfd){ .fd = pair[0], .events = POLLOUT }, 1, 200) > 0) {
-		ssize_t more = send(pair[0], data + sent, MUCH - sent, MSG_DONTWAIT);
+	do {
+		ssize_t more;
 
-		sent += more > 0 ? (size_t)more : 0;
-	}
+		while ((more = send(pair[0], data + sent, MUCH - sent, MSG_DONTWAIT)) > 0)
+			sent += (size_t)more;
+	} while (poll(&(struct pollfd){ .fd = pair[0], .events = POLLOUT }, 1, 200) > 0);
 	CHECK(sent < MUCH, "%zu", sent);
 	fastio_prep_send(rig_sqe(rig, pair[0]), pair[0], data + sent, MUCH - sent, 0);
 	CHECK(rig_quiet(rig));
