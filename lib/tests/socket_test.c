@@ -169,12 +169,15 @@ static void send_waits_for_room(void *arg)
 	sent = (size_t)ret;
 
 	/* Then fill the connection to the brim: the next one waits. */
-	do {
+	for (bool moved = true; moved;) {
 		ssize_t more;
 
-		while ((more = send(pair[0], data + sent, MUCH - sent, MSG_DONTWAIT)) > 0)
+		moved = poll(&(struct pollfd){ .fd = pair[0], .events = POLLOUT }, 1, 200) > 0;
+		while ((more = send(pair[0], data + sent, MUCH - sent, MSG_DONTWAIT)) > 0) {
 			sent += (size_t)more;
-	} while (poll(&(struct pollfd){ .fd = pair[0], .events = POLLOUT }, 1, 200) > 0);
+			moved = true;
+		}
+	}
 	CHECK(sent < MUCH, "%zu", sent);
 	fastio_prep_send(rig_sqe(rig, pair[0]), pair[0], data + sent, MUCH - sent, 0);
 	CHECK(rig_quiet(rig));
