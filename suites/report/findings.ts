@@ -49,9 +49,7 @@ export function findings(results: Results): readonly string[] {
   for (const [reason, points] of byReason(bad)) {
     const names = [...new Set(points.map(label))];
     const shown = names.length > 4 ? [...names.slice(0, 3), `${names.length - 3} more`] : names;
-    lines.push(
-      `${points[0]?.status === 'failed' ? 'Failed' : 'Invalid'}: ${shown.join(', ')}. ${sentence(reason)}`,
-    );
+    lines.push(`${points[0]?.status === 'failed' ? 'Failed' : 'Invalid'}: ${shown.join(', ')}: ${reason}.`);
   }
   return lines;
 }
@@ -67,10 +65,6 @@ function byReason(points: readonly Point[]): ReadonlyMap<string, readonly Point[
     groups.set(key, group);
   }
   return new Map([...groups.values()].map((group) => [group.reason, group.points]));
-}
-
-function sentence(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
 /** What the figures of this run must not be used for. */

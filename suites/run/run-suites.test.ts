@@ -57,7 +57,10 @@ it('records a server that crashes at the start, with its log, and measures the r
   expect([failed, kernel]).toEqual([true, false]);
   expect(results.progress.complete).toBe(true);
   const [failure] = results.failures;
-  expect(failure).toMatchObject({ code: 'GUEST_COMMAND', message: 'fastio x1 ended with status 1' });
+  expect(failure).toMatchObject({
+    code: 'GUEST_COMMAND',
+    message: 'fastio x1 ended with status 1: bind: address already in use',
+  });
   expect(failure?.log).toContain('bind: address already in use');
   const states = new Set(results.points.map(({ server, status }) => `${server} ${status}`));
   expect(states).toEqual(new Set(['epoll ok', 'fastio failed']));

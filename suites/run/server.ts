@@ -140,7 +140,9 @@ export async function startServer(vm: Vm, spec: ServerSpec): Promise<GuestServer
 function endedError(spec: ServerSpec, status: number, log: readonly string[]): FastioError {
   const how =
     status > 128 && status <= 192 ? `was ended by signal ${status - 128}` : `ended with status ${status}`;
-  return new FastioError('GUEST_COMMAND', `${spec.name} ${how}`, 'Read its last lines.', {
+  const last = log.findLast((line) => line.trim() !== '' && !spec.ready.test(line));
+  const said = last === undefined ? '' : `: ${last.trim().slice(0, 300)}`;
+  return new FastioError('GUEST_COMMAND', `${spec.name} ${how}${said}`, 'Read its last lines.', {
     detail: log.slice(-40),
   });
 }

@@ -88,7 +88,7 @@ export function ratioFigure(
   const above = unitsOf(numerator);
   const below = unitsOf(denominator);
   const shared = [...above.units.keys()].filter((key) => below.units.has(key));
-  if (paired && above.level === below.level && shared.length >= 2) {
+  if (paired && above.level === 'boot' && below.level === 'boot' && shared.length >= 2) {
     const pairs = shared.map((key) => ({
       above: mean(above.units.get(key) ?? []),
       below: mean(below.units.get(key) ?? []),

@@ -84,6 +84,16 @@ it('lets what a boot does to both sides of a ratio cancel', () => {
   expect((apart?.high ?? 0) - (apart?.low ?? 0)).toBeGreaterThan(0.5);
 });
 
+it('pairs boots only: two windows of one number have nothing in common', () => {
+  const base = grid([[100, 150, 80, 120]]);
+  const double = base.map((one) => ({ ...one, value: one.value * 2 }));
+
+  const figure = ratioFigure(double, base, random(), true);
+
+  expect(figure?.level).toBe('window');
+  expect((figure?.high ?? 0) - (figure?.low ?? 0)).toBeGreaterThan(0.5);
+});
+
 it('gives a ratio of one sample each without claiming an interval', () => {
   expect(ratioFigure(grid([[6]]), grid([[3]]), random(), true)).toMatchObject({
     median: 2,
