@@ -1,9 +1,11 @@
 import { resolve } from 'node:path';
+import type { BuiltModule, ModuleSource } from '../../toolchain/targets.js';
 import { buildModule } from '../../toolchain/targets.js';
 import { loadModule } from '../../toolchain/load.js';
 import { FastioError } from '../../vm/errors.js';
 import { connectVm, kernelReportToError, listVms } from '../../vm/machine/qemu-vm.js';
 import { projectRoot } from '../../vm/paths.js';
+import type { Vm } from '../../vm/vm.js';
 import type { Context } from '../context.js';
 import { exitCodes } from '../exit.js';
 
@@ -40,10 +42,7 @@ export async function load(options: LoadCommandOptions, context: Context): Promi
     arch,
     kernel,
   };
-  const built = await buildModule(source, {
-    ...context,
-    ...(options.build === 'in-guest' ? { inGuest: vm } : {}),
-  });
+  const built = await buildSomewhere(source, options.build, vm, context);
   const builtMs = performance.now() - start;
   const own = options.module === undefined;
   await loadModule(vm, built.path, {
@@ -60,6 +59,27 @@ export async function load(options: LoadCommandOptions, context: Context): Promi
     `${built.cached ? 'unchanged' : `built in ${seconds(builtMs)}`}, loaded in ${seconds(loadedMs)}`;
   context.print({ module: built.path, cached: built.cached, builtMs, loadedMs }, text);
   return exitCodes.good;
+}
+
+/** Where the host lets nobody into the compilers' root, the guest builds; that takes longer, and is said. */
+async function buildSomewhere(
+  source: ModuleSource,
+  where: LoadCommandOptions['build'],
+  vm: Vm,
+  context: Context,
+): Promise<BuiltModule> {
+  if (where === 'in-guest') return buildModule(source, { ...context, inGuest: vm });
+  try {
+    return await buildModule(source, context);
+  } catch (error) {
+    if (!(error instanceof FastioError) || error.code !== 'BUILD_WAY_MISSING') throw error;
+    context.report({
+      kind: 'warning',
+      message: `${error.message}: the guest builds instead (${error.detail.join('; ')})`,
+      remedy: 'Run `fastio doctor` for what would allow cross builds.',
+    });
+    return buildModule(source, { ...context, inGuest: vm });
+  }
 }
 
 function seconds(ms: number): string {
