@@ -211,5 +211,4 @@ static void __exit fastio_exit(void)
 module_init(fastio_init);
 module_exit(fastio_exit);
 MODULE_LICENSE("GPL");
-MODULE_DESCRIPTION(
-	"Asynchronous I/O on shared rings served by the process's own threads in the kernel");
+MODULE_DESCRIPTION("Asynchronous I/O on rings served by the process's own threads");

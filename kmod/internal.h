@@ -138,7 +138,7 @@ enum fastio_where {
  * @queue: link in a queue of @slot, or of a wq worker
  * @slot: slot of the operation, or NULL
  * @file: reference held, when the operation has a file and no slot, or is at a wq worker
- * @bufs: reference held by an operation with a fixed buffer at a wq worker
+ * @bufs: reference held by an operation with a fixed buffer while it waits
  * @where: what it waits for; the FASTIO_WQ_* values change under fastio_wq.lock
  * @receiving: SEND_RECV has sent
  * @done: bytes sent or received so far (MSG_WAITALL, SEND_RECV)
@@ -555,6 +555,13 @@ static inline void fastio_finish(struct fastio_rq *rq, struct fastio_req *req, i
 	rq->ix.reserved--;
 	req->next = rq->free;
 	rq->free = req;
+}
+
+/* A new operation uses what its ring has; one that has waited, what was registered when it came. */
+static inline struct fastio_bufs *fastio_bufs_of(const struct fastio_rq *rq,
+						 const struct fastio_req *req)
+{
+	return req->where == FASTIO_FREE ? rq->bufs : req->bufs;
 }
 
 /*

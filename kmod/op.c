@@ -27,6 +27,11 @@ void fastio_park(struct fastio_rq *rq, struct fastio_req *req, enum fastio_where
 	if (req->where == FASTIO_FREE) {
 		list_add_tail(&req->flight, &rq->flight);
 		rq->st.in_flight++;
+		/* What it refers to stays, whatever is registered while it waits. */
+		if (req->sqe.flags & FASTIO_SQE_FIXED_BUF && rq->bufs) {
+			refcount_inc(&rq->bufs->refs);
+			req->bufs = rq->bufs;
+		}
 	}
 	req->where = where;
 	if (where == FASTIO_PARKED && req->slot)
@@ -49,6 +54,8 @@ void fastio_complete(struct fastio_rq *rq, struct fastio_req *req, int res, u32 
 		if (req->where == FASTIO_PARKED && req->slot)
 			list_del(&req->queue);
 		req->where = FASTIO_FREE;
+		fastio_put_bufs(req->bufs);
+		req->bufs = NULL;
 	}
 	if (req->file) {
 		fastio_unhook(&req->node);

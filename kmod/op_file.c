@@ -148,7 +148,7 @@ int fastio_do_rw(struct fastio_rq *rq, struct fastio_req *req, struct file *file
 		return FASTIO_PUNT;
 	if (file->f_mode & FMODE_NOWAIT || sock_from_file(file) ||
 	    (pollable && file->f_flags & O_NONBLOCK)) {
-		ret = fastio_rw(rq->bufs, sqe, file, true);
+		ret = fastio_rw(fastio_bufs_of(rq, req), sqe, file, true);
 	} else if (pollable && !(vfs_poll(file, NULL) & (want | EPOLLERR | EPOLLHUP))) {
 		/* Hand it over only once it is unlikely to keep the wq worker from others. */
 		ret = -EAGAIN;
@@ -214,8 +214,10 @@ static ssize_t fastio_check_sendfile(const struct fastio_sqe *sqe, struct file *
 	if (pos < 0)
 		return -EINVAL;
 	/* do_splice_direct() cannot write to a pipe. */
-	if (S_ISFIFO(file_inode(out)->i_mode) || !(in->f_mode & FMODE_PREAD))
+	if (S_ISFIFO(file_inode(out)->i_mode))
 		return -EINVAL;
+	if (!(in->f_mode & FMODE_PREAD))
+		return -ESPIPE;
 	ret = rw_verify_area(READ, in, &pos, count);
 	if (ret < 0)
 		return ret;

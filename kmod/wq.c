@@ -44,11 +44,6 @@ int fastio_punt(struct fastio_rq *rq, struct fastio_req *req)
 		fastio_unhook(&req->node);
 		fastio_dequeue(&req->node);
 	}
-	req->bufs = NULL;
-	if (req->sqe.flags & FASTIO_SQE_FIXED_BUF && rq->bufs) {
-		refcount_inc(&rq->bufs->refs);
-		req->bufs = rq->bufs;
-	}
 	req->node.kind = FASTIO_NODE_WQ;
 	atomic_set(&req->node.state, 0);
 	fastio_park(rq, req, FASTIO_WQ_QUEUED);
@@ -87,10 +82,6 @@ bool fastio_wq_remove(struct fastio_rq *rq, struct fastio_req *req)
 		break;
 	}
 	spin_unlock(&wq->lock);
-	if (ret && req->bufs) {
-		fastio_put_bufs(req->bufs);
-		req->bufs = NULL;
-	}
 	return ret;
 }
 
@@ -135,8 +126,7 @@ static void fastio_wq_finish(struct fastio_wq *wq, struct fastio_req *req, int r
 {
 	if (req->file)
 		fput(req->file);
-	if (req->bufs)
-		fastio_put_bufs(req->bufs);
+	fastio_put_bufs(req->bufs);
 	req->file = NULL;
 	req->bufs = NULL;
 	req->res = res;

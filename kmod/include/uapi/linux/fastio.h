@@ -193,7 +193,7 @@ struct fastio_cqe {
  * @FASTIO_OP_SENDFILE: sendfile(2), on a wq worker. @fd: to, @fd2: from (a file that can seek),
  *	@off: where to begin there (FASTIO_OFF_CURRENT: its position), @len. res: bytes
  * @FASTIO_OP_TIMEOUT: @off: nanoseconds from now, or with FASTIO_TIMEOUT_ABS in @op_flags the
- *	CLOCK_MONOTONIC time. res: -ETIME when it expired, -ECANCELED when cancelled
+ *	CLOCK_MONOTONIC time; up to 2^63-1. res: -ETIME when it expired, -ECANCELED when cancelled
  * @FASTIO_OP_CANCEL: cancel operations in flight on this ring: those with user_data equal to @addr,
  *	or with FASTIO_CANCEL_FD in @op_flags those on @fd. Only the oldest found, or all with
  *	FASTIO_CANCEL_ALL. Each completes with -ECANCELED before the CQE of the cancel (with its
