@@ -236,6 +236,16 @@ struct fastio_cqe op_run(struct ctx *ctx, unsigned int ring, struct fastio_sqe s
 	return cqe;
 }
 
+void ring_wait_taken(struct ctx *ctx, unsigned int ring)
+{
+	uint64_t end = now_ns() + 10000000000ULL * ktap_slowness();
+
+	while (ring_room(ctx, ring) < ctx->setup.sq_entries) {
+		NEED(now_ns() < end, "%u entries not taken", ctx->setup.sq_entries - ring_room(ctx, ring));
+		ring_idle(ctx, ring, 1);
+	}
+}
+
 void ring_expect_nothing(struct ctx *ctx, unsigned int ring)
 {
 	struct fastio_cqe cqe;

@@ -116,6 +116,9 @@ struct fastio_cqe op_run(struct ctx *ctx, unsigned int ring, struct fastio_sqe s
 /* Counters of a ring. */
 struct fastio_stats ring_stats(struct ctx *ctx, unsigned int ring);
 
+/* Waits until all submitted entries have been taken; the test fails and ends when they are not within ten seconds. */
+void ring_wait_taken(struct ctx *ctx, unsigned int ring);
+
 /* Checks that nothing completes on the ring for a while: what is in flight has to wait. */
 void ring_expect_nothing(struct ctx *ctx, unsigned int ring);
 

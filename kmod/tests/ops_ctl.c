@@ -53,6 +53,8 @@ static void timeouts(const void *arg)
 	CHECK(now_ns() - start >= 50 * MS, "it took %llu ns", (unsigned long long)(now_ns() - start));
 	CHECK_EQ(op_run(&ctx, 0, OP(TIMEOUT, 0)).res, -ETIME, "no time at all");
 	CHECK_EQ(op_run(&ctx, 0, OP(TIMEOUT, 0, .off = 1, .op_flags = FASTIO_TIMEOUT_ABS)).res, -ETIME, "in the past");
+	CHECK_EQ(op_run(&ctx, 0, OP(TIMEOUT, 0, .off = 1ULL << 63)).res, -EINVAL, "beyond the clock's range");
+	CHECK_EQ(op_run(&ctx, 0, OP(TIMEOUT, 0, .off = ~0ULL, .op_flags = FASTIO_TIMEOUT_ABS)).res, -EINVAL);
 	ctx_close(&ctx);
 }
 
@@ -67,9 +69,9 @@ static void timeouts_in_order(const void *arg)
 	for (size_t i = 0; i < NR(order); i++)
 		ring_push(&ctx, 0, OP(TIMEOUT, 0, .off = base + order[i] * 20 * MS, .op_flags = FASTIO_TIMEOUT_ABS,
 				      .user_data = order[i]));
-	/* These never come: the first lies beyond the clock's range. */
-	ring_push(&ctx, 0, OP(TIMEOUT, 0, .off = ~0ULL, .user_data = 100));
-	ring_push(&ctx, 0, OP(TIMEOUT, 0, .off = ~0ULL, .op_flags = FASTIO_TIMEOUT_ABS, .user_data = 101));
+	/* These never come. */
+	ring_push(&ctx, 0, OP(TIMEOUT, 0, .off = INT64_MAX, .user_data = 100));
+	ring_push(&ctx, 0, OP(TIMEOUT, 0, .off = INT64_MAX, .op_flags = FASTIO_TIMEOUT_ABS, .user_data = 101));
 	ring_submit(&ctx, 0);
 	for (unsigned int i = 0; i < NR(order); i++)
 		ring_expect(&ctx, 0, i, -ETIME);
@@ -295,6 +297,7 @@ static void cq_full_of_waiters(const void *arg)
 				      .user_data = i));
 	}
 	ring_submit(&ctx, 0);
+	ring_wait_taken(&ctx, 0);
 	ring_expect_nothing(&ctx, 0);
 	for (unsigned int i = 0; i < ENTRIES; i++)
 		ring_push(&ctx, 0, OP(NOP, 0, .user_data = 100 + i));

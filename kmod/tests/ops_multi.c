@@ -124,6 +124,7 @@ static void select_fused(const void *arg)
 		ring_push(&ctx, 0, OP(SEND_RECV, pair[0], .flags = v->slot | FASTIO_SQE_BUF_SELECT, .addr = ADDR("re"),
 				      .len = 2, .user_data = i));
 		ring_submit(&ctx, 0);
+		ring_idle(&ctx, 0, 2);
 		net_read(pair[1], data, 2);
 		snprintf(data, sizeof(data), "m%04u", i);
 		net_write(pair[1], data, 5);
