@@ -119,7 +119,9 @@ export async function logs(options: LogsOptions, context: Context): Promise<numb
   let offset = await copyFrom(file, 0);
   if (!options.follow) return exitCodes.good;
   try {
-    for await (const _ of watch(file, { signal: context.signal })) offset = await copyFrom(file, offset);
+    for await (const { eventType } of watch(file, { signal: context.signal })) {
+      if (eventType === 'change') offset = await copyFrom(file, offset);
+    }
   } catch (error) {
     // Ctrl-C is how one stops following.
     if (!context.signal.aborted) throw error;
