@@ -20,32 +20,33 @@ export function percentileFigure(
   const merged = [...units.values()].map(mergeHistograms);
   const all = mergeHistograms(merged);
   if (percentile(all, fraction) === undefined) return null;
-  // Thousands of draws are added up: dense rows over the buckets of all units are a hundred times quicker than maps.
+  // Thousands of draws are added up. With running totals over the buckets of all units, a draw is a binary search.
   const values = all.map(([value]) => value);
   const column = new Map(values.map((value, index) => [value, index]));
-  const rows = merged.map((histogram) => {
+  const totals = merged.map((histogram) => {
     const row = new Float64Array(values.length);
     for (const [value, count] of histogram) row[column.get(value) ?? 0] = count;
+    for (let index = 1; index < row.length; index += 1)
+      row[index] = (row[index] ?? 0) + (row[index - 1] ?? 0);
     return row;
   });
-  return figureOf(rows, (drawn) => atFraction(drawn, values, fraction), level, random);
+  return figureOf(totals, (drawn) => values[rankIn(drawn, fraction)] ?? Number.NaN, level, random);
 }
 
-function atFraction(rows: readonly Float64Array[], values: readonly number[], fraction: number): number {
-  const sums = new Float64Array(values.length);
-  let total = 0;
-  for (const row of rows) {
-    for (let index = 0; index < row.length; index += 1) {
-      const count = row[index] ?? 0;
-      sums[index] = (sums[index] ?? 0) + count;
-      total += count;
-    }
+/** Index of the first bucket up to which `fraction` of all values lie; each row holds running totals. */
+function rankIn(rows: readonly Float64Array[], fraction: number): number {
+  const upTo = (index: number): number => {
+    let sum = 0;
+    for (const row of rows) sum += row[index] ?? 0;
+    return sum;
+  };
+  let high = (rows[0]?.length ?? 1) - 1;
+  const rank = Math.max(1, Math.ceil(upTo(high) * fraction - 1e-9));
+  let low = 0;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (upTo(middle) >= rank) high = middle;
+    else low = middle + 1;
   }
-  const rank = Math.max(1, Math.ceil(total * fraction - 1e-9));
-  let seen = 0;
-  for (let index = 0; index < sums.length; index += 1) {
-    seen += sums[index] ?? 0;
-    if (seen >= rank) return values[index] ?? Number.NaN;
-  }
-  return values.at(-1) ?? Number.NaN;
+  return low;
 }
