@@ -254,6 +254,8 @@ async function unpackInto(directory: string, signal: AbortSignal): Promise<Sink>
     stdio: ['pipe', 'ignore', 'pipe'],
     signal,
   });
+  // tar leaves at the archive's end and not at the padding after it; what it thinks of the archive, it says by its end.
+  tar.stdin.on('error', () => undefined);
   const ended = tarEnd(tar, `unpacking into ${directory}`);
   ended.catch(() => undefined);
   return {
@@ -273,7 +275,7 @@ async function unpackInto(directory: string, signal: AbortSignal): Promise<Sink>
 function writeTo(stream: Writable, chunk: Buffer): Promise<void> {
   return new Promise((done, reject) => {
     stream.write(chunk, (error) => {
-      if (error === null || error === undefined) done();
+      if (error === null || error === undefined || errnoOf(error) === 'EPIPE') done();
       else reject(error);
     });
   });
