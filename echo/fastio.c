@@ -231,10 +231,19 @@ static void proceed(struct application *application, unsigned int index)
 			connection_free(application, index);
 		return;
 	}
-	if (connection->starved || connection->closing)
+	if (connection->closing)
 		return;
-	if (!connection->failed && !connection->sending && !outbox_is_empty(&connection->outbox))
-		connection->wants |= WANT_SEND;
+	if (!connection->sending && !outbox_is_empty(&connection->outbox)) {
+		/* A failed one gives its buffers back at once: it may itself be waiting for one. */
+		if (connection->failed)
+			outbox_drop(&connection->outbox, &connection->lane->pool);
+		else
+			connection->wants |= WANT_SEND;
+	}
+	if (connection->starved) {
+		issue(application, index);
+		return;
+	}
 	idle = !connection->sending && !connection->receiving && !(connection->wants & (WANT_SEND | WANT_RECEIVE));
 	if (connection->failed || (connection->ended && idle)) {
 		/* What is still in flight ends with the descriptor. */
@@ -297,6 +306,14 @@ static void received_own_buffer(struct application *application, unsigned int in
 	proceed(application, index);
 }
 
+/* No more is to be received until everything has been sent. */
+static void pause_receiving(struct connection *connection)
+{
+	if (connection->receiving && !connection->pausing)
+		connection->wants |= WANT_CANCEL;
+	connection->pausing = connection->receiving;
+}
+
 static void received_provided(struct application *application, unsigned int index, const struct fastio_cqe *cqe)
 {
 	struct connection *connection = &application->connections[index];
@@ -310,6 +327,8 @@ static void received_provided(struct application *application, unsigned int inde
 			pool_give_back(&lane->pool, fastio_cqe_bid(cqe));
 		else if (!outbox_add(&connection->outbox, &lane->pool, fastio_cqe_bid(cqe), (size_t)cqe->res))
 			fail(connection, ENOMEM);
+		else if (outbox_is_full(&connection->outbox))
+			pause_receiving(connection);
 	}
 	if (!cqe->res) {
 		connection->ended = true;
@@ -332,9 +351,7 @@ static void sent_provided(struct application *application, struct connection *co
 		break;
 	case OUTBOX_STALLS:
 		counters->stalls++;
-		if (connection->receiving && !connection->pausing)
-			connection->wants |= WANT_CANCEL;
-		connection->pausing = connection->receiving;
+		pause_receiving(connection);
 		break;
 	case OUTBOX_NO_MEMORY:
 		fail(connection, ENOMEM);
@@ -353,11 +370,9 @@ static void sent(struct application *application, unsigned int index, int res)
 		application->thread->counters.bytes += (unsigned int)res;
 	else if (res < 0 && res != -EAGAIN)
 		fail(connection, -res);
-	if (connection->failed)
-		outbox_drop(&connection->outbox, &connection->lane->pool);
-	else if (options.mode == MODE_MULTISHOT)
+	if (options.mode == MODE_MULTISHOT && !connection->failed)
 		sent_provided(application, connection, res);
-	else
+	else if (!connection->failed)
 		application->thread->counters.requests++;
 	proceed(application, index);
 }

@@ -242,6 +242,9 @@ static void proceed(struct ring *ring, unsigned int index)
 
 	if (over) {
 		submit_cancel_all(ring, index);
+		/* At once: it may itself be waiting for a buffer. What is being sent must stay. */
+		if (!connection->sending)
+			outbox_drop(&connection->outbox, &ring->pool);
 	} else if (!connection->sending && !outbox_is_empty(&connection->outbox)) {
 		size_t length;
 		const char *bytes = outbox_next(&connection->outbox, &ring->pool, &length);
@@ -254,7 +257,6 @@ static void proceed(struct ring *ring, unsigned int index)
 		submit_receive(ring, index);
 		return;
 	}
-	outbox_drop(&connection->outbox, &ring->pool);
 	serve_closed(ring->thread, connection->error);
 	submit_close(ring, index);
 }
@@ -308,6 +310,8 @@ static void received_multishot(struct ring *ring, unsigned int index, const stru
 			pool_give_back(&ring->pool, id);
 		else if (!outbox_add(&connection->outbox, &ring->pool, id, (size_t)cqe->res))
 			fail(connection, ENOMEM);
+		else if (outbox_is_full(&connection->outbox))
+			submit_cancel(ring, index);
 	}
 	if (!cqe->res)
 		connection->ended = true;

@@ -33,6 +33,12 @@ bool pool_init(struct pool *pool, unsigned int count, size_t buffer_bytes,
 	return true;
 }
 
+void pool_free(struct pool *pool)
+{
+	munmap(pool->bytes, pool->count * pool->buffer_bytes);
+	free(pool->links);
+}
+
 void outbox_init(struct outbox *outbox)
 {
 	*outbox = (struct outbox){ .first = POOL_NONE, .last = POOL_NONE };
@@ -40,12 +46,16 @@ void outbox_init(struct outbox *outbox)
 
 static bool append(struct outbox_bytes *bytes, const char *more, size_t length)
 {
-	char *grown = realloc(bytes->at, bytes->length + length);
+	if (bytes->room < bytes->length + length) {
+		size_t room = bytes->room * 2 > bytes->length + length ? bytes->room * 2 : bytes->length + length;
+		char *grown = realloc(bytes->at, room);
 
-	if (!grown)
-		return false;
-	memcpy(grown + bytes->length, more, length);
-	bytes->at = grown;
+		if (!grown)
+			return false;
+		bytes->at = grown;
+		bytes->room = room;
+	}
+	memcpy(bytes->at + bytes->length, more, length);
 	bytes->length += length;
 	return true;
 }
@@ -57,6 +67,7 @@ static unsigned int take_first(struct outbox *outbox, const struct pool *pool)
 	outbox->first = pool->links[id].next;
 	if (outbox->first == POOL_NONE)
 		outbox->last = POOL_NONE;
+	outbox->queued--;
 	outbox->offset = 0;
 	return id;
 }
@@ -77,6 +88,7 @@ bool outbox_add(struct outbox *outbox, struct pool *pool, unsigned int id, size_
 	else
 		pool->links[outbox->last].next = (uint16_t)id;
 	outbox->last = (uint16_t)id;
+	outbox->queued++;
 	return true;
 }
 
@@ -93,8 +105,14 @@ const char *outbox_next(const struct outbox *outbox, const struct pool *pool, si
 static enum outbox_result stall(struct outbox *outbox, struct pool *pool)
 {
 	uint32_t offset = outbox->offset;
+	size_t length = 0;
 	bool added = true;
 
+	for (unsigned int id = outbox->first; id != POOL_NONE; id = pool->links[id].next)
+		length += pool->links[id].length;
+	/* Once for all of it; without memory, append() tries and says so. */
+	outbox->unsent.at = malloc(length);
+	outbox->unsent.room = outbox->unsent.at ? length : 0;
 	while (outbox->first != POOL_NONE) {
 		unsigned int id = take_first(outbox, pool);
 

@@ -17,6 +17,8 @@
 #define POOL_NONE 65535	       /* no buffer */
 #define POOL_BUFFERS_MAX 32768 /* ids are 0..count - 1 */
 
+#define OUTBOX_BUFFERS_MAX 16  /* a connection with so many waiting is paused; some more may come until then */
+
 struct pool {
 	char *bytes;
 	size_t buffer_bytes;
@@ -31,11 +33,12 @@ struct pool {
 
 struct outbox_bytes {
 	char *at;
-	size_t length;
+	size_t length, room;
 };
 
 struct outbox {
 	uint16_t first, last;		  /* received buffers, in order */
+	uint16_t queued;		  /* how many */
 	uint32_t offset;		  /* what has gone of the first, or of unsent */
 	struct outbox_bytes unsent;	  /* being sent */
 	struct outbox_bytes unsent_next;  /* comes after it */
@@ -44,6 +47,7 @@ struct outbox {
 /* Sets @bytes, @links and @provide up and provides all buffers. Returns false when out of memory. */
 bool pool_init(struct pool *pool, unsigned int count, size_t buffer_bytes,
 	       void (*provide)(struct pool *pool, char *bytes, unsigned int id));
+void pool_free(struct pool *pool);
 /* A completion said that this buffer was taken; it is the connection's now. */
 static inline void pool_taken(struct pool *pool)
 {
@@ -57,6 +61,11 @@ bool outbox_add(struct outbox *outbox, struct pool *pool, unsigned int id, size_
 static inline bool outbox_is_empty(const struct outbox *outbox)
 {
 	return outbox->first == POOL_NONE && !outbox->unsent.at;
+}
+/* Whether so much waits to be sent that no more should be received for now. */
+static inline bool outbox_is_full(const struct outbox *outbox)
+{
+	return outbox->queued >= OUTBOX_BUFFERS_MAX;
 }
 /* Whether the peer was too slow: sending may wait, and nothing more is to be received until all is sent. */
 static inline bool outbox_is_stalled(const struct outbox *outbox)
