@@ -271,11 +271,14 @@ async function unpackInto(directory: string, signal: AbortSignal): Promise<Sink>
   };
 }
 
-/** Resolves when the stream wants more. */
+/** What a stream says whose reader has left. */
+const readerGone = new Set(['EPIPE', 'ERR_STREAM_DESTROYED']);
+
+/** Resolves when the stream wants more, or nobody does. */
 function writeTo(stream: Writable, chunk: Buffer): Promise<void> {
   return new Promise((done, reject) => {
     stream.write(chunk, (error) => {
-      if (error === null || error === undefined || errnoOf(error) === 'EPIPE') done();
+      if (error === null || error === undefined || readerGone.has(errnoOf(error) ?? '')) done();
       else reject(error);
     });
   });
