@@ -7,9 +7,12 @@ const longestTimerMs = 2 ** 31 - 1;
 /** A signal that aborts with `reason` after `ms`, or after 24 days if that is sooner; combine it with `AbortSignal.any()`. */
 export function deadline(ms: number, reason: FastioError): AbortSignal {
   const controller = new AbortController();
-  setTimeout(() => {
-    controller.abort(reason);
-  }, Math.min(ms, longestTimerMs)).unref();
+  setTimeout(
+    () => {
+      controller.abort(reason);
+    },
+    Math.min(ms, longestTimerMs),
+  ).unref();
   return controller.signal;
 }
 
@@ -32,6 +35,8 @@ export async function until(probe: Probe, { everyMs, signal }: Poll): Promise<vo
 
 /** Rejects with the signal's reason as soon as it aborts, else settles as `work` does. */
 export async function orAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  // Given up before it began, nobody else will ever hear how it ended.
+  work.catch(() => undefined);
   signal.throwIfAborted();
   let stop = (): void => undefined;
   const aborted = new Promise<never>((_, reject) => {
