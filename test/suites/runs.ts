@@ -1,4 +1,5 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { afterAll } from '@jest/globals';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silent } from '../../vm/progress.js';
@@ -6,9 +7,16 @@ import type { SuiteOptions } from '../../suites/run/options.js';
 import type { FakeGuests } from './fake-vm.js';
 import { fakeGuests } from './fake-vm.js';
 
-/** A fresh directory below the system's temporary one. */
+const made: string[] = [];
+afterAll(() => {
+  for (const directory of made.splice(0)) rmSync(directory, { recursive: true, force: true });
+});
+
+/** A fresh directory, gone when the test file that asked for it is done. */
 export function scratch(): string {
-  return mkdtempSync(join(tmpdir(), 'fastio-suites-'));
+  const directory = mkdtempSync(join(tmpdir(), 'fastio-suites-'));
+  made.push(directory);
+  return directory;
 }
 
 /** A suite small enough for a unit test: two servers, two worker counts, two conditions. */
