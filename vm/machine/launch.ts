@@ -9,7 +9,14 @@ import { qemuArguments, type MachinePaths } from './command-line.js';
 import type { OwnedKeeper } from './keeper-link.js';
 import type { Plan } from './plan.js';
 import type { QemuProgram } from './program.js';
-import { dropTemplate, ensureTemplate, inheritConsole, templateKey, type Template } from './template.js';
+import {
+  dropTemplate,
+  ensureTemplate,
+  inheritConsole,
+  madeAnew,
+  templateKey,
+  type TemplateFiles,
+} from './template.js';
 
 /** Everything that was settled before QEMU starts. */
 export interface Launch {
@@ -41,11 +48,7 @@ export async function launch(setting: Launch): Promise<VmInfo> {
   } catch (error) {
     options.signal.throwIfAborted();
     if (!(error instanceof FastioError) || error.code === 'PORT_TAKEN') throw error;
-    options.report({
-      kind: 'warning',
-      message: `the guest did not resume from its template, which is made anew: ${error.message}`,
-      remedy: 'Nothing need be done, unless it happens again.',
-    });
+    options.report(madeAnew(error.message));
     await dropTemplate(key);
     return await resume(setting, await ensure(setting, key));
   }
@@ -58,7 +61,7 @@ function machineOf({ spec, choice }: Launch): readonly string[] {
   return qemuArguments({ ...spec, forwards: portless(spec) }, choice.accel, { ...paths, memory }, true);
 }
 
-async function ensure(setting: Launch, key: string): Promise<Template> {
+async function ensure(setting: Launch, key: string): Promise<TemplateFiles> {
   const { spec, options, keeper, directory } = setting;
   const work = { report: options.report, signal: options.signal };
   return await ensureTemplate(key, spec.memoryMiB, work, async ({ memory, state, console }) => {
@@ -75,12 +78,12 @@ function portless(spec: VmSpec): VmSpec['forwards'] {
   return spec.forwards.length > 0 ? [{ hostPort: 0, guestPort: 1 }] : [];
 }
 
-async function resume(setting: Launch, template: Template): Promise<VmInfo> {
+async function resume(setting: Launch, template: TemplateFiles): Promise<VmInfo> {
   setting.options.report({ kind: 'stage', name: 'resume', detail: setting.options.name });
   await rm(join(setting.directory, 'console.log'), { force: true });
-  await inheritConsole(template, setting.directory);
+  const earlierReports = await inheritConsole(template, setting.directory);
   const plan = planOf(setting, { memory: { path: template.memory, shared: false } }, true);
-  return await callStart(setting, { ...plan, resumeFrom: template.state, earlierReports: template.reports });
+  return await callStart(setting, { ...plan, resumeFrom: template.state, earlierReports });
 }
 
 async function callStart({ keeper, options }: Launch, plan: Plan): Promise<VmInfo> {

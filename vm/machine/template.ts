@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { copyFile, open, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, FastioError } from '../errors.js';
-import { cachePath, makeOnce, removeWhole } from '../image/cache.js';
+import { cachePath, exists, makeOnce, removeWhole } from '../image/cache.js';
 import { requireDisk } from '../image/disk.js';
+import type { Progress } from '../progress.js';
 import type { Work } from '../image/work.js';
 import type { KernelReport } from '../vm.js';
 import { warmUpCommands } from './warm-up.js';
@@ -12,13 +13,13 @@ import { warmUpCommands } from './warm-up.js';
  * A booted guest at rest: its memory, the state of its devices, and what its kernel said so far. Made once per
  * kind of guest; guests resume from it without changing it.
  */
-export interface Template {
+export interface TemplateFiles {
   readonly directory: string;
   readonly memory: string;
   readonly state: string;
   readonly console: string;
-  /** Trouble the kernel had while booting; every resumed guest has had it too. */
-  readonly reports: readonly KernelReport[];
+  /** JSON: trouble the kernel had while booting; every resumed guest has had it too. */
+  readonly reports: string;
 }
 
 /** What a boot leaves behind, of 1 GiB or more of guest memory; measured 100 to 190 MiB. */
@@ -37,70 +38,54 @@ export function templateKey(parts: {
   return hash.digest('hex').slice(0, 24);
 }
 
-export function templateFiles(directory: string): Omit<Template, 'reports'> {
+function files(directory: string): TemplateFiles {
   return {
     directory,
     memory: join(directory, 'memory'),
     state: join(directory, 'state'),
     console: join(directory, 'console.log'),
+    reports: join(directory, 'reports.json'),
   };
 }
 
 /**
  * The template of that key, made by `boot` when there is none: it boots a guest whose memory is the file given,
- * saves the rest, and returns what the kernel complained of. Of several processes that want it one boots. A
- * broken one is made anew, and the report says so.
+ * saves the rest, and returns what the kernel complained of. Of several processes that want it one boots.
  * @throws FastioError DISK_FULL when it would not fit.
  */
 export async function ensureTemplate(
   key: string,
   memoryMiB: number,
   work: Work,
-  boot: (files: Omit<Template, 'reports'>) => Promise<readonly KernelReport[]>,
-): Promise<Template> {
+  boot: (parts: TemplateFiles) => Promise<readonly KernelReport[]>,
+): Promise<TemplateFiles> {
   const templates = await cachePath('templates');
   const directory = join(templates, key);
   const make = async (temp: string): Promise<void> => {
     await requireDisk(templates, Math.min(typicalBytes, memoryMiB * 1024 * 1024), 'the guest’s template');
     work.report({ kind: 'stage', name: 'boot', detail: 'the first guest of its kind; later ones resume' });
-    const files = templateFiles(temp);
-    const memory = await open(files.memory, 'wx', 0o600);
+    const parts = files(temp);
+    const memory = await open(parts.memory, 'wx', 0o600);
     await memory.truncate(memoryMiB * 1024 * 1024).finally(() => memory.close());
-    const reports = await boot(files);
-    await writeFile(join(temp, 'reports.json'), JSON.stringify(reports));
+    const reports = await boot(parts);
+    await writeFile(parts.reports, JSON.stringify(reports));
   };
+  const before = await exists(directory);
   const made = await makeOnce(directory, work.signal, make);
+  if (made && before) work.report(madeAnew('a part of it was lost'));
   const now = new Date();
   await utimes(directory, now, now);
   if (made) await dropOldTemplates(templates, key);
-  try {
-    return await readTemplate(directory);
-  } catch (error) {
-    if (made || !(error instanceof FastioError)) throw error;
-    work.report({ kind: 'warning', message: `${error.message}; it is made anew`, remedy: 'None is needed.' });
-    await dropTemplate(key);
-    await makeOnce(directory, work.signal, make);
-    return await readTemplate(directory);
-  }
+  return files(directory);
 }
 
-/** @throws FastioError CACHE_UNREADABLE when a part is missing or makes no sense. */
-async function readTemplate(directory: string): Promise<Template> {
-  const files = templateFiles(directory);
-  try {
-    for (const path of [files.memory, files.state]) {
-      if ((await stat(path)).size === 0) throw new Error(`${path} is empty`);
-    }
-    const text = await readFile(join(directory, 'reports.json'), 'utf8');
-    return { ...files, reports: JSON.parse(text) as readonly KernelReport[] };
-  } catch (error) {
-    throw new FastioError(
-      'CACHE_UNREADABLE',
-      `a guest's template is broken: ${error instanceof Error ? error.message : String(error)}`,
-      `Remove ${directory}.`,
-      { cause: error },
-    );
-  }
+/** What users read when a template was no good. */
+export function madeAnew(reason: string): Progress {
+  return {
+    kind: 'warning',
+    message: `the guest's template is made anew: ${reason}`,
+    remedy: 'Nothing need be done, unless it happens again.',
+  };
 }
 
 /** Removes a template that turned out to be broken. Guests that resumed from it keep what they opened. */
@@ -126,7 +111,26 @@ async function lastUse(path: string): Promise<number> {
   }
 }
 
-/** A resumed guest's console log begins with its template's. */
-export async function inheritConsole(template: Template, directory: string): Promise<void> {
-  await copyFile(template.console, join(directory, 'console.log'));
+/**
+ * Begins a resumed guest's console log with its template's, and returns the trouble that is told there.
+ * @throws FastioError CACHE_UNREADABLE when that makes no sense.
+ */
+export async function inheritConsole(
+  { console, reports }: TemplateFiles,
+  directory: string,
+): Promise<readonly KernelReport[]> {
+  try {
+    await copyFile(console, join(directory, 'console.log'));
+    return JSON.parse(await readFile(reports, 'utf8')) as readonly KernelReport[];
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new FastioError(
+      'CACHE_UNREADABLE',
+      `a guest's template is broken: ${reason}`,
+      `Remove ${reports}.`,
+      {
+        cause: error,
+      },
+    );
+  }
 }

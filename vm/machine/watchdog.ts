@@ -11,7 +11,7 @@ import { slowness } from './slowness.js';
 
 /** In milliseconds as on hardware. */
 const silentMs = 3_000;
-const answerMs = 3_000;
+const answerMs = 2_000;
 /** How long the kernel gets to print what a sysrq asked for. */
 const sysrqMs = 300;
 
