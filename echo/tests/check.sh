@@ -108,7 +108,7 @@ serve() {
 	fi
 
 	bytes=0
-	load --requests 3000 --account-pid "$pid"
+	load --requests 3000 --threads 2 --account-pid "$pid"
 	result $? "$name: 50 connections, 512 bytes" "$work/load.err"
 	grep -q '"requests":3000,"requestsPerSecond":' "$work/json" &&
 		grep -q '"source":"server"' "$work/json" && grep -q '"streamsLeftOpen":0' "$work/json"
@@ -256,7 +256,7 @@ faults() {
 		# shellcheck disable=SC2086
 		# An extra byte that comes late stands where the next reply should be.
 		for fault in wrong-byte:wrongBytes cross:wrongBytes stale:wrongBytes lost:timeout short:timeout \
-			extra:extraBytes\\|wrongBytes late-extra:extraBytes close:closed reset:reset; do
+			'extra:extraBytes\|wrongBytes' late-extra:extraBytes close:closed reset:reset; do
 			finds ${fault%:*} ${fault#*:} $how
 		done
 	done
