@@ -143,7 +143,7 @@ function comparisonText({ a, b, incomparable, points, noise }: Comparison): stri
     }),
     noise === null
       ? 'no noise band: neither run measured the same server twice'
-      : `noise band: ±${(noise * 50).toFixed(1)} %`,
+      : `noise band: ±${(noise * 100).toFixed(1)} %`,
   ];
   return lines.join('\n');
 }

@@ -1,0 +1,47 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { hostArchitecture } from '../vm/image/tools.js';
+import type { BuildOptions } from './build.js';
+import { build } from './build.js';
+import type { SourceTree } from './sources.js';
+import { compilerEnv } from './targets.js';
+
+/** C sources that test themselves. */
+export interface CheckedProgram {
+  readonly name: string;
+  readonly trees: readonly SourceTree[];
+  /** Directory below /src whose Makefile has the target. */
+  readonly makeIn: string;
+  /** Default: `check`. */
+  readonly target?: string;
+}
+
+/**
+ * Runs `make check` in the locked root, with the locked compilers, for this host's architecture. Tests that passed once
+ * are not run again until a source changes.
+ * @returns what the tests printed.
+ * @throws FastioError BUILD_FAILED with the lines around each failure.
+ */
+export async function checkC(program: CheckedProgram, options: BuildOptions): Promise<string> {
+  const { name, trees, makeIn, target = 'check' } = program;
+  const make = ['make', '-C', makeIn, ...Object.entries(compilerEnv(hostArchitecture())).map(assign), target];
+  // The whole log is kept beside the outputs; of a failure the lines that say so come last.
+  const script =
+    `${make.join(' ')} >check.log 2>&1 || ` +
+    '{ status=$?; tail -n 30 check.log; grep -B 20 "^not ok" check.log | tail -n 200; exit $status; }';
+  const built = await build(
+    {
+      name: `${name} tests`,
+      arch: hostArchitecture(),
+      sources: trees,
+      commands: [['sh', '-c', script]],
+      outputs: ['check.log'],
+    },
+    options,
+  );
+  return readFile(join(built.directory, 'check.log'), 'utf8');
+}
+
+function assign([name, value]: readonly [string, string]): string {
+  return `${name}=${value}`;
+}
