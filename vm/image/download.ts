@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { isNativeError } from 'node:util/types';
 import { errnoOf } from '../errors.js';
+import { orAbort } from '../wait.js';
 
 /** What one mirror answered, in words for the final error. */
 export interface Failure {
@@ -37,13 +38,14 @@ export async function download(
 ): Promise<Failure | undefined> {
   const idle = new AbortController();
   const patience = setTimeout(() => {
-    idle.abort();
+    idle.abort(new DOMException('no answer in time', 'TimeoutError'));
   }, idleMs);
   const hash = createHash('sha256');
   let bytes = 0;
   const output = await open(file, 'w');
+  let chunks: Chunks | Failure | undefined;
   try {
-    const chunks = await request(url, AbortSignal.any([signal, idle.signal]));
+    chunks = await request(url, AbortSignal.any([signal, idle.signal]));
     if ('kind' in chunks) return chunks;
     for (;;) {
       const chunk = await chunks.next();
@@ -63,6 +65,7 @@ export async function download(
     return sha256 === expected.sha256 ? undefined : corrupt(`sha256 ${sha256}`);
   } finally {
     clearTimeout(patience);
+    if (chunks !== undefined && 'close' in chunks) chunks.close();
     await output.close();
     signal.throwIfAborted();
   }
@@ -70,13 +73,15 @@ export async function download(
 
 interface Chunks {
   readonly next: () => Promise<{ readonly bytes: Uint8Array } | Failure | undefined>;
+  /** Ends the connection if something is still to come. */
+  readonly close: () => void;
 }
 
 async function request(url: string, signal: AbortSignal): Promise<Chunks | Failure> {
   let response: Response;
   try {
     // Packages must arrive as they are: a proxy that recompresses would change the bytes.
-    response = await fetch(url, { signal, headers: { 'accept-encoding': 'identity' } });
+    response = await orAbort(fetch(url, { signal, headers: { 'accept-encoding': 'identity' } }), signal);
   } catch (error) {
     return unreachable(error);
   }
@@ -88,12 +93,16 @@ async function request(url: string, signal: AbortSignal): Promise<Chunks | Failu
   return {
     next: async () => {
       try {
-        const result = await reader.read();
+        // Under load, Node 20's fetch() forgets its signal: read() then waits for ever, and so would Ctrl-C.
+        const result = await orAbort(reader.read(), signal);
         return result.done ? undefined : { bytes: result.value as Uint8Array };
       } catch (error) {
         // Cut in the middle: what came may be right, but it is not all.
         return { ...unreachable(error), kind: 'refused' };
       }
+    },
+    close: () => {
+      reader.cancel().catch(() => undefined);
     },
   };
 }
@@ -101,13 +110,8 @@ async function request(url: string, signal: AbortSignal): Promise<Chunks | Failu
 function unreachable(error: unknown): Failure {
   // fetch() hides what happened in the cause.
   const cause = isNativeError(error) && isNativeError(error.cause) ? error.cause : error;
-  const isAborted = cause instanceof DOMException && cause.name === 'AbortError';
-  const message = isNativeError(cause) ? cause.message : String(cause);
-  return {
-    kind: 'unreachable',
-    answer: isAborted ? 'no answer in time' : (errnoOf(cause) ?? message),
-    transient: true,
-  };
+  const message = isNativeError(cause) || cause instanceof DOMException ? cause.message : String(cause);
+  return { kind: 'unreachable', answer: errnoOf(cause) ?? message, transient: true };
 }
 
 function corrupt(answer: string): Failure {
