@@ -80,32 +80,26 @@ void ktap_fail(const char *file, int line, const char *format, ...)
 	va_end(args);
 }
 
-bool ktap_holds(const char *file, int line, const char *what, bool holds, const char *format, ...)
+void ktap_broken(const char *file, int line, const char *what, const char *format, ...)
 {
 	char text[LINE_BYTES / 2];
 	va_list args;
 
-	if (holds)
-		return true;
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	ktap_fail(file, line, "does not hold: %s%s", what, text);
-	return false;
 }
 
-bool ktap_equal(const char *file, int line, const char *what, long long got, long long want, const char *format, ...)
+void ktap_unequal(const char *file, int line, const char *what, long long got, long long want, const char *format, ...)
 {
 	char text[LINE_BYTES / 2];
 	va_list args;
 
-	if (got == want)
-		return true;
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	ktap_fail(file, line, "%s: got %lld, expected %lld%s", what, got, want, text);
-	return false;
 }
 
 bool ktap_has_failed(void)

@@ -46,13 +46,11 @@ void ktap_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Marks the running test as failed with one diagnostic line, and goes on. */
 void ktap_fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* The work of CHECK. Return: @holds. */
-bool ktap_holds(const char *file, int line, const char *what, bool holds, const char *format, ...)
-	__attribute__((format(printf, 5, 6)));
-
-/* The work of CHECK_EQ. Return: whether they are equal. */
-bool ktap_equal(const char *file, int line, const char *what, long long got, long long want,
-		const char *format, ...) __attribute__((format(printf, 6, 7)));
+/* The words of a CHECK and of a CHECK_EQ that failed. */
+void ktap_broken(const char *file, int line, const char *what, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+void ktap_unequal(const char *file, int line, const char *what, long long got, long long want,
+		  const char *format, ...) __attribute__((format(printf, 6, 7)));
 
 /* Ends the running test at once as skipped: this machine cannot show what it is about. */
 void ktap_skip(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
@@ -66,12 +64,18 @@ bool ktap_has_failed(void);
 /* $FASTIO_TEST_SLOWNESS, 1 to 100: how many times longer than on hardware this machine may take. */
 unsigned int ktap_slowness(void);
 
-/* Checks that a condition holds; says what was expected when it does not. */
-#define CHECK(cond, ...) ktap_holds(__FILE__, __LINE__, #cond, (cond), " " __VA_ARGS__)
+/* Checks that a condition holds; says what was expected when it does not. The rest, if any, is a format. */
+#define CHECK(cond, ...) \
+	(__builtin_expect(!!(cond), 1) || (ktap_broken(__FILE__, __LINE__, #cond, " " __VA_ARGS__), false))
 
 /* Checks that two integers are equal; prints both when they are not. The rest, if any, is a format that says which case. */
-#define CHECK_EQ(got, want, ...) \
-	ktap_equal(__FILE__, __LINE__, #got, (long long)(got), (long long)(want), " " __VA_ARGS__)
+#define CHECK_EQ(got, want, ...)								\
+	({											\
+		const long long got_ = (long long)(got), want_ = (long long)(want);		\
+		if (__builtin_expect(got_ != want_, 0))						\
+			ktap_unequal(__FILE__, __LINE__, #got, got_, want_, " " __VA_ARGS__);	\
+		got_ == want_;									\
+	})
 
 /* As CHECK and CHECK_EQ, but the test cannot go on without it. */
 #define NEED(cond, ...)									\

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -79,6 +80,19 @@ void bench_calibrate(void)
 	fflush(stdout);
 }
 
+/* The least a system call costs here. */
+static void null_call(void)
+{
+	const unsigned int calls = 20000;
+	uint64_t start = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+
+	for (unsigned int i = 0; i < calls; i++)
+		syscall(SYS_getppid);
+	printf("{\"name\":\"null system call\",\"count\":%u,\"processNs\":%" PRIu64 "}\n", calls,
+	       clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start);
+	fflush(stdout);
+}
+
 /* Each row runs in a process of its own, so that none inherits another's heap, descriptors or threads. */
 static void run_row(const char *name, unsigned int conns, void (*row)(struct bench *bench, int listener))
 {
@@ -137,6 +151,7 @@ int main(void)
 	static const unsigned int batches[] = { 1, 8, 32, 128 };
 
 	bench_calibrate();
+	null_call();
 	bench_spin();
 	run_row("epoll", 25, row_epoll);
 	run_row("io_uring", 25, row_uring);
