@@ -1,4 +1,4 @@
-/** Options both projects share: TypeScript through swc, as ES modules. */
+/** Options all projects share: TypeScript through swc, as ES modules. */
 const shared = {
   extensionsToTreatAsEsm: ['.ts'],
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
@@ -24,6 +24,12 @@ export default {
       ...shared,
       displayName: 'guest',
       testMatch: ['<rootDir>/test/guest/**/*.test.ts'],
+      setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],
+    },
+    {
+      ...shared,
+      displayName: 'clock',
+      testMatch: ['<rootDir>/test/clock/**/*.test.ts'],
       setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],
     },
   ],
