@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Reads fastio.conf. suites/conf.ts does the same in TypeScript; tests/conf/ holds the cases that both must
- * answer alike, down to the wording of the messages.
+ * Reads fastio.conf. suites/conf.ts does the same in TypeScript; tests/conf/ holds the cases that
+ * both must answer alike, down to the wording of the messages.
  */
 #include "fastio.h"
 
@@ -28,7 +28,10 @@ struct conf_key {
 	int min, max, initial;
 };
 
-#define KEY(field, min, max, initial) { #field, offsetof(struct fastio_conf, field), min, max, initial }
+/* clang-format off: it takes the # for a directive. */
+#define KEY(field, min, max, initial) \
+	{ #field, offsetof(struct fastio_conf, field), min, max, initial }
+/* clang-format on */
 
 static const struct conf_key keys[] = {
 	KEY(esca_localize, 0, 1, 0),
@@ -44,9 +47,10 @@ static const struct conf_key keys[] = {
 
 #define NR_KEYS (sizeof(keys) / sizeof(keys[0]))
 
-#define KEY_NAMES                                                                                                \
-	"esca_localize, max_table_entry, max_table_len, max_usr_worker, max_ker_worker, "                        \
-	"default_main_worker_idle_time, default_wq_worker_idle_time, affinity_offset, wq_affinity_offset"
+#define KEY_NAMES                                                                         \
+	"esca_localize, max_table_entry, max_table_len, max_usr_worker, max_ker_worker, " \
+	"default_main_worker_idle_time, default_wq_worker_idle_time, affinity_offset, "   \
+	"wq_affinity_offset"
 
 /* A run of bytes inside the text; not NUL-terminated. */
 struct span {
@@ -67,8 +71,8 @@ static int *field(struct fastio_conf *conf, const struct conf_key *key)
 	return (int *)((char *)conf + key->offset);
 }
 
-__attribute__((format(printf, 3, 4))) static int fail(const struct parser *parser, unsigned int line,
-						       const char *format, ...)
+__attribute__((format(printf, 3, 4))) static int fail(const struct parser *parser,
+						      unsigned int line, const char *format, ...)
 {
 	char what[480];
 	va_list args;
@@ -175,8 +179,8 @@ static int parse_line(struct parser *parser, unsigned int line, struct span text
 			    quoted(name, shown));
 	seen = &parser->seen[key - keys];
 	if (*seen)
-		return fail(parser, line, "found %s again, expected it once (it stands on line %u)", key->name,
-			    *seen);
+		return fail(parser, line, "found %s again, expected it once (it stands on line %u)",
+			    key->name, *seen);
 	*seen = line;
 	if (!read_integer(value, &number) || number < key->min || number > key->max)
 		return fail(parser, line, "found %s for %s, expected a whole number from %d to %d",
@@ -201,11 +205,12 @@ static int check_together(const struct parser *parser)
 
 	if (entries > FASTIO_CONF_MAX_ENTRIES)
 		return fail(parser, later_line(parser, "max_table_entry", "max_table_len"),
-			    "found max_table_entry x max_table_len = %lld, expected at most %d", entries,
-			    FASTIO_CONF_MAX_ENTRIES);
+			    "found max_table_entry x max_table_len = %lld, expected at most %d",
+			    entries, FASTIO_CONF_MAX_ENTRIES);
 	if (conf->max_ker_worker % conf->max_usr_worker)
 		return fail(parser, later_line(parser, "max_usr_worker", "max_ker_worker"),
-			    "found max_ker_worker = %d with max_usr_worker = %d, expected a multiple of it",
+			    "found max_ker_worker = %d with max_usr_worker = %d, expected a "
+			    "multiple of it",
 			    conf->max_ker_worker, conf->max_usr_worker);
 	if (conf->max_ker_worker / conf->max_usr_worker > FASTIO_CONF_MAX_RATIO)
 		return fail(parser, later_line(parser, "max_usr_worker", "max_ker_worker"),
@@ -233,7 +238,8 @@ int fastio_conf_parse(struct fastio_conf *conf, const char *name, const char *te
 	fastio_conf_defaults(&parser.conf);
 	for (unsigned int line = 1; rest.len; line++) {
 		struct span text_of_line = up_to(rest, '\n');
-		size_t taken = text_of_line.len < rest.len ? text_of_line.len + 1 : text_of_line.len;
+		size_t taken =
+			text_of_line.len < rest.len ? text_of_line.len + 1 : text_of_line.len;
 
 		rest.at += taken;
 		rest.len -= taken;
@@ -254,8 +260,9 @@ int fastio_conf_parse(struct fastio_conf *conf, const char *name, const char *te
 
 static int unreadable(struct fastio_error *error, const char *path, int err)
 {
-	return fastio_fail(error, -err, "%s:1: found a file that cannot be read (%s), expected a readable file", path,
-			   fastio_errno_name(err));
+	return fastio_fail(error, -err,
+			   "%s:1: found a file that cannot be read (%s), expected a readable file",
+			   path, fastio_errno_name(err));
 }
 
 /* Reads at most @size bytes. Returns how many, or -errno. */
@@ -281,8 +288,10 @@ static int load_fd(struct fastio_conf *conf, const char *path, int fd, struct fa
 	if (fstat(fd, &info))
 		return unreadable(error, path, errno);
 	if (!S_ISREG(info.st_mode))
-		return fastio_fail(error, -EINVAL, "%s:1: found something that is not a regular file, expected a "
-				   "readable file", path);
+		return fastio_fail(error, -EINVAL,
+				   "%s:1: found something that is not a regular file, expected a "
+				   "readable file",
+				   path);
 	len = read_all(fd, text, sizeof(text));
 	if (len < 0)
 		return unreadable(error, path, (int)-len);
@@ -308,7 +317,8 @@ int fastio_conf_load(struct fastio_conf *conf, const char *path, struct fastio_e
 		return 0;
 	}
 	if (fd < 0 && errno == ENOENT)
-		return fastio_fail(error, -ENOENT, "%s:1: found no such file, expected a readable file", path);
+		return fastio_fail(error, -ENOENT,
+				   "%s:1: found no such file, expected a readable file", path);
 	if (fd < 0)
 		return unreadable(error, path, errno);
 	ret = load_fd(conf, path, fd, error);

@@ -12,16 +12,18 @@ struct fastio_private;
 
 /**
  * struct fastio_backend_ops - what a back end does; one for the module, one for user space
- * @setup: makes the rings of priv->params and points priv->fio.queues at them; undoes everything when it fails
- * @worker: the body of thread @index: workers first, then wq workers. Returns 0 or -EINTR to be called again, another
- *	-errno when it cannot go on. Called by the thread itself.
- * @stop: makes every @worker return soon, now and when called again, so that the threads can be joined
- * @free: gives everything back; no thread is left. With @forked the caller is a child process, which has copies of the
- *	descriptors and nothing else.
+ * @setup: makes the rings of priv->params and points priv->fio.queues at them; undoes everything
+ *	when it fails
+ * @worker: the body of thread @index: workers first, then wq workers. Returns 0 or -EINTR to be
+ *	called again, another -errno when it cannot go on. Called by the thread itself.
+ * @stop: makes every @worker return soon, now and when called again, so that the threads can be
+ *	joined
+ * @free: gives everything back; no thread is left. With @forked the caller is a child process,
+ *	which has copies of the descriptors and nothing else.
  * @wake: wakes the worker of a queue
  * @enter: see fastio_enter()
- * @wait: sleeps until a CQ may hold something; @timeout_us is at most a second, 0 only tests. 0, -ETIME, -EINTR,
- *	-ESHUTDOWN
+ * @wait: sleeps until a CQ may hold something; @timeout_us is at most a second, 0 only tests. 0,
+ *	-ETIME, -EINTR, -ESHUTDOWN
  * @poll_fd: see fastio_poll_fd()
  * @emptied: see fastio_emptied(); NULL when there is nothing to do
  * @register_buffers: see fastio_register_buffers()
@@ -36,11 +38,13 @@ struct fastio_backend_ops {
 	void (*stop)(struct fastio_private *priv);
 	void (*free)(struct fastio_private *priv, bool forked);
 	int (*wake)(struct fastio_queue *queue);
-	int (*enter)(struct fastio_queue *queue, unsigned int flags, unsigned int batch, uint32_t timeout_us);
+	int (*enter)(struct fastio_queue *queue, unsigned int flags, unsigned int batch,
+		     uint32_t timeout_us);
 	int (*wait)(struct fastio_private *priv, uint32_t timeout_us);
 	int (*poll_fd)(const struct fastio_private *priv);
 	bool (*emptied)(struct fastio_private *priv);
-	int (*register_buffers)(struct fastio_private *priv, const struct iovec *iovecs, unsigned int nr);
+	int (*register_buffers)(struct fastio_private *priv, const struct iovec *iovecs,
+				unsigned int nr);
 	int (*unregister_buffers)(struct fastio_private *priv);
 	int (*bufs_setup)(struct fastio_bufs *bufs);
 	int (*bufs_free)(struct fastio_bufs *bufs);
@@ -123,7 +127,8 @@ int fastio_threads_start(struct fastio_private *priv, struct fastio_error *error
 void fastio_threads_stop(struct fastio_private *priv);
 
 /* Fills @error, when there is one, and returns @ret. */
-__attribute__((format(printf, 3, 4))) int fastio_fail(struct fastio_error *error, int ret, const char *format, ...);
+__attribute__((format(printf, 3, 4))) int fastio_fail(struct fastio_error *error, int ret,
+						      const char *format, ...);
 
 /* Tells a polling CPU that it polls. */
 static inline void fastio_cpu_relax(void)

@@ -19,7 +19,9 @@ static int device_ioctl(int fd, unsigned long request, unsigned long arg)
 
 static int kernel_worker(struct fastio_private *priv, unsigned int index)
 {
-	/* The module counts wq workers after all rings, of which the program's own has no thread. */
+	/*
+	 * The module counts wq workers after all rings, of which the program's own has no thread.
+	 */
 	if (index >= priv->fio.nr_workers)
 		index += priv->fio.nr_queues - priv->fio.nr_workers;
 	return device_ioctl(priv->device_fd, FASTIO_IOC_WORKER, index);
@@ -30,7 +32,8 @@ static int kernel_wake(struct fastio_queue *queue)
 	return device_ioctl(fastio_private(queue->fio)->device_fd, FASTIO_IOC_WAKE, queue->index);
 }
 
-static int kernel_enter(struct fastio_queue *queue, unsigned int flags, unsigned int batch, uint32_t timeout_us)
+static int kernel_enter(struct fastio_queue *queue, unsigned int flags, unsigned int batch,
+			uint32_t timeout_us)
 {
 	return device_ioctl(fastio_private(queue->fio)->device_fd, FASTIO_IOC_ENTER,
 			    FASTIO_ENTER(queue->index, flags, batch, timeout_us));
@@ -46,7 +49,8 @@ static int kernel_poll_fd(const struct fastio_private *priv)
 	return priv->device_fd;
 }
 
-static int kernel_register_buffers(struct fastio_private *priv, const struct iovec *iovecs, unsigned int nr)
+static int kernel_register_buffers(struct fastio_private *priv, const struct iovec *iovecs,
+				   unsigned int nr)
 {
 	struct fastio_buffers buffers = { .iovecs = (uint64_t)(uintptr_t)iovecs, .nr = nr };
 
@@ -62,8 +66,8 @@ static int kernel_bufs_free(struct fastio_bufs *bufs)
 {
 	struct fastio_buf_group group = { .group = bufs->group };
 
-	return device_ioctl(fastio_private(bufs->queue->fio)->device_fd, FASTIO_IOC_UNREGISTER_BUF_RING,
-			    (unsigned long)&group);
+	return device_ioctl(fastio_private(bufs->queue->fio)->device_fd,
+			    FASTIO_IOC_UNREGISTER_BUF_RING, (unsigned long)&group);
 }
 
 static int kernel_bufs_setup(struct fastio_bufs *bufs)
@@ -79,7 +83,8 @@ static int kernel_bufs_setup(struct fastio_bufs *bufs)
 
 	if (ret < 0)
 		return ret;
-	ring = mmap(NULL, group.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)group.mmap_off);
+	ring = mmap(NULL, group.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		    (off_t)group.mmap_off);
 	if (ring == MAP_FAILED) {
 		struct fastio_buf_group undo = { .group = bufs->group };
 
@@ -94,10 +99,14 @@ static int kernel_bufs_setup(struct fastio_bufs *bufs)
 
 static int kernel_stats(const struct fastio_queue *queue, struct fastio_stats *stats)
 {
-	return device_ioctl(fastio_private(queue->fio)->device_fd, FASTIO_IOC_STATS, (unsigned long)stats);
+	return device_ioctl(fastio_private(queue->fio)->device_fd, FASTIO_IOC_STATS,
+			    (unsigned long)stats);
 }
 
-/* Puts something harmless in the device's place, so that no thread can meet a stranger's file under its number. */
+/*
+ * Puts something harmless in the device's place, so that no thread can meet a stranger's file under
+ * its number.
+ */
 static void kernel_stop(struct fastio_private *priv)
 {
 	dup2(priv->spare_fd, priv->device_fd);
@@ -114,7 +123,9 @@ static void kernel_free(struct fastio_private *priv, bool forked)
 		close(priv->spare_fd);
 }
 
-/* Growing the table of descriptors waits for every spinning worker; so do it while there is none. */
+/*
+ * Growing the table of descriptors waits for every spinning worker; so do it while there is none.
+ */
 static int grow_fd_table(struct fastio_private *priv, struct fastio_error *error)
 {
 	unsigned int wanted = priv->params.max_fds;
@@ -122,10 +133,14 @@ static int grow_fd_table(struct fastio_private *priv, struct fastio_error *error
 	int fd;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit))
-		return fastio_fail(error, -errno, "cannot read RLIMIT_NOFILE (%s)", fastio_errno_name(errno));
+		return fastio_fail(error, -errno, "cannot read RLIMIT_NOFILE (%s)",
+				   fastio_errno_name(errno));
 	if (wanted > limit.rlim_cur)
-		return fastio_fail(error, -EINVAL, "found max_fds = %u, expected at most %llu, the limit of this process; "
-				   "raise it (ulimit -n)", wanted, (unsigned long long)limit.rlim_cur);
+		return fastio_fail(
+			error, -EINVAL,
+			"found max_fds = %u, expected at most %llu, the limit of this process; "
+			"raise it (ulimit -n)",
+			wanted, (unsigned long long)limit.rlim_cur);
 	if (!wanted)
 		wanted = limit.rlim_cur < 65536 ? (unsigned int)limit.rlim_cur : 65536;
 	/* Failing means that a higher number is in use, so that the table is large already. */
@@ -141,23 +156,25 @@ static int open_device(struct fastio_private *priv, struct fastio_error *error)
 
 	priv->device_fd = open(device, O_RDWR | O_CLOEXEC);
 	if (priv->device_fd < 0)
-		return fastio_fail(error, -errno, "cannot open %s (%s): %s", device, fastio_errno_name(errno),
-				   fastio_strerror(errno));
+		return fastio_fail(error, -errno, "cannot open %s (%s): %s", device,
+				   fastio_errno_name(errno), fastio_strerror(errno));
 	priv->spare_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (priv->spare_fd < 0)
-		return fastio_fail(error, -errno, "cannot open an event descriptor (%s): %s", fastio_errno_name(errno),
-				   fastio_strerror(errno));
+		return fastio_fail(error, -errno, "cannot open an event descriptor (%s): %s",
+				   fastio_errno_name(errno), fastio_strerror(errno));
 	return 0;
 }
 
-static int map_rings(struct fastio_private *priv, const struct fastio_setup *setup, struct fastio_error *error)
+static int map_rings(struct fastio_private *priv, const struct fastio_setup *setup,
+		     struct fastio_error *error)
 {
 	priv->rings_bytes = (size_t)setup->ring_bytes * setup->workers;
-	priv->rings = mmap(NULL, priv->rings_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, priv->device_fd, 0);
+	priv->rings = mmap(NULL, priv->rings_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+			   priv->device_fd, 0);
 	if (priv->rings == MAP_FAILED) {
 		priv->rings = NULL;
-		return fastio_fail(error, -errno, "cannot map the rings (%s): %s", fastio_errno_name(errno),
-				   fastio_strerror(errno));
+		return fastio_fail(error, -errno, "cannot map the rings (%s): %s",
+				   fastio_errno_name(errno), fastio_strerror(errno));
 	}
 	for (unsigned int i = 0; i < setup->workers; i++) {
 		char *head = (char *)priv->rings + (size_t)setup->ring_bytes * i;
@@ -192,9 +209,10 @@ static int kernel_setup(struct fastio_private *priv, struct fastio_error *error)
 	if (!ret) {
 		ret = device_ioctl(priv->device_fd, FASTIO_IOC_SETUP, (unsigned long)&setup);
 		if (ret)
-			fastio_fail(error, ret, "%s refused to set up %u rings of %u and %u entries (%s): %s",
-				    params->device, setup.workers, setup.sq_entries, setup.cq_entries,
-				    fastio_errno_name(ret), fastio_strerror(ret));
+			fastio_fail(error, ret,
+				    "%s refused to set up %u rings of %u and %u entries (%s): %s",
+				    params->device, setup.workers, setup.sq_entries,
+				    setup.cq_entries, fastio_errno_name(ret), fastio_strerror(ret));
 	}
 	if (!ret)
 		ret = map_rings(priv, &setup, error);

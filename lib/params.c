@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* How a set of queues is to be: defaults, fastio.conf, and what is refused before anything is made. */
+/*
+ * How a set of queues is to be: defaults, fastio.conf, and what is refused before anything is made.
+ */
 #include <errno.h>
 #include <limits.h>
 #include <sched.h>
@@ -26,7 +28,8 @@ static int cpu_at(int offset, unsigned int index)
 	return offset == -1 ? FASTIO_NO_CPU : offset + (int)index;
 }
 
-static void translate(struct fastio_params *params, const struct fastio_conf *conf, unsigned int user_worker)
+static void translate(struct fastio_params *params, const struct fastio_conf *conf,
+		      unsigned int user_worker)
 {
 	unsigned int workers = (unsigned int)(conf->max_ker_worker / conf->max_usr_worker);
 
@@ -34,7 +37,8 @@ static void translate(struct fastio_params *params, const struct fastio_conf *co
 	params->workers = workers;
 	params->self_batch = workers ? 1 : 0;
 	params->wq_workers = DEFAULT_WQ_WORKERS;
-	params->sq_entries = power_of_two_from((unsigned int)(conf->max_table_entry * conf->max_table_len));
+	params->sq_entries =
+		power_of_two_from((unsigned int)(conf->max_table_entry * conf->max_table_len));
 	params->idle_us = (unsigned int)conf->default_main_worker_idle_time * 1000;
 	params->wq_idle_us = (unsigned int)conf->default_wq_worker_idle_time * 1000;
 	for (unsigned int i = 0; i < FASTIO_MAX_WORKERS; i++) {
@@ -54,12 +58,15 @@ void fastio_params_init(struct fastio_params *params)
 	translate(params, &conf, 0);
 }
 
-int fastio_params_from_conf(struct fastio_params *params, const struct fastio_conf *conf, unsigned int user_worker,
-			    struct fastio_error *error)
+int fastio_params_from_conf(struct fastio_params *params, const struct fastio_conf *conf,
+			    unsigned int user_worker, struct fastio_error *error)
 {
 	if (user_worker >= (unsigned int)conf->max_usr_worker)
-		return fastio_fail(error, -ERANGE, "found user worker %u, expected one below max_usr_worker = %d; raise it "
-				   "in fastio.conf", user_worker, conf->max_usr_worker);
+		return fastio_fail(
+			error, -ERANGE,
+			"found user worker %u, expected one below max_usr_worker = %d; raise it "
+			"in fastio.conf",
+			user_worker, conf->max_usr_worker);
 	translate(params, conf, user_worker);
 	return 0;
 }
@@ -76,11 +83,15 @@ static int check_range(const struct range *range, struct fastio_error *error)
 
 	if (fits && !(range->power_of_two && (range->value & (range->value - 1))))
 		return 0;
-	return fastio_fail(error, -EINVAL, "found %s = %u, expected %s from %u to %u", range->name, range->value,
-			   range->power_of_two ? "a power of two" : "a number", range->min, range->max);
+	return fastio_fail(error, -EINVAL, "found %s = %u, expected %s from %u to %u", range->name,
+			   range->value, range->power_of_two ? "a power of two" : "a number",
+			   range->min, range->max);
 }
 
-/* Asking for a CPU that is not there, or not allowed, is a mistake that would otherwise show as a slow run. */
+/*
+ * Asking for a CPU that is not there, or not allowed, is a mistake that would otherwise show as a
+ * slow run.
+ */
 static int check_cpu(const char *what, unsigned int index, int cpu, struct fastio_error *error)
 {
 	cpu_set_t allowed;
@@ -88,16 +99,19 @@ static int check_cpu(const char *what, unsigned int index, int cpu, struct fasti
 	if (cpu == FASTIO_NO_CPU)
 		return 0;
 	if (cpu < 0 || cpu >= CPU_SETSIZE)
-		return fastio_fail(error, -EINVAL, "found CPU %d for %s %u, expected -1 to %d", cpu, what, index,
-				   CPU_SETSIZE - 1);
+		return fastio_fail(error, -EINVAL, "found CPU %d for %s %u, expected -1 to %d", cpu,
+				   what, index, CPU_SETSIZE - 1);
 	if (sched_getaffinity(0, sizeof(allowed), &allowed))
-		return fastio_fail(error, -errno, "cannot read which CPUs this process may use (%s)",
+		return fastio_fail(error, -errno,
+				   "cannot read which CPUs this process may use (%s)",
 				   fastio_errno_name(errno));
 	if (CPU_ISSET(cpu, &allowed))
 		return 0;
-	return fastio_fail(error, -EINVAL, "found CPU %d for %s %u, expected one of the %d CPUs this process may use; use "
-			   "fewer workers, or change affinity_offset or wq_affinity_offset (-1 is any CPU)", cpu, what, index,
-			   CPU_COUNT(&allowed));
+	return fastio_fail(
+		error, -EINVAL,
+		"found CPU %d for %s %u, expected one of the %d CPUs this process may use; use "
+		"fewer workers, or change affinity_offset or wq_affinity_offset (-1 is any CPU)",
+		cpu, what, index, CPU_COUNT(&allowed));
 }
 
 static int check_cpus(const struct fastio_params *params, struct fastio_error *error)
@@ -116,7 +130,8 @@ static int choose_backend(struct fastio_params *params, struct fastio_error *err
 	const char *named = getenv("FASTIO_BACKEND");
 
 	if (params->backend > FASTIO_BACKEND_USER)
-		return fastio_fail(error, -EINVAL, "found backend = %d, expected a FASTIO_BACKEND_* value",
+		return fastio_fail(error, -EINVAL,
+				   "found backend = %d, expected a FASTIO_BACKEND_* value",
 				   (int)params->backend);
 	if (params->backend != FASTIO_BACKEND_AUTO || !named || !*named || !strcmp(named, "auto"))
 		return 0;
@@ -125,7 +140,9 @@ static int choose_backend(struct fastio_params *params, struct fastio_error *err
 	else if (!strcmp(named, "user"))
 		params->backend = FASTIO_BACKEND_USER;
 	else
-		return fastio_fail(error, -EINVAL, "found FASTIO_BACKEND=%.40s, expected kernel, user or auto", named);
+		return fastio_fail(error, -EINVAL,
+				   "found FASTIO_BACKEND=%.40s, expected kernel, user or auto",
+				   named);
 	return 0;
 }
 
@@ -136,10 +153,12 @@ int fastio_params_complete(struct fastio_params *params, struct fastio_error *er
 	int ret;
 
 	if (!params->cq_entries) {
-		unsigned int entries = params->sq_entries < FASTIO_MAX_ENTRIES / 4 ? 4 * params->sq_entries :
-										     FASTIO_MAX_ENTRIES;
+		unsigned int entries = params->sq_entries < FASTIO_MAX_ENTRIES / 4
+					       ? 4 * params->sq_entries
+					       : FASTIO_MAX_ENTRIES;
 
-		params->cq_entries = entries < MIN_DEFAULT_CQ_ENTRIES ? MIN_DEFAULT_CQ_ENTRIES : entries;
+		params->cq_entries =
+			entries < MIN_DEFAULT_CQ_ENTRIES ? MIN_DEFAULT_CQ_ENTRIES : entries;
 	}
 	if (!params->max_slots)
 		params->max_slots = 65536;
@@ -152,7 +171,8 @@ int fastio_params_complete(struct fastio_params *params, struct fastio_error *er
 			{ "self_batch", params->self_batch, 0, 255, false },
 			{ "wq_workers", params->wq_workers, 0, FASTIO_MAX_WQ_WORKERS, false },
 			{ "sq_entries", params->sq_entries, 1, FASTIO_MAX_ENTRIES, true },
-			{ "cq_entries", params->cq_entries, params->sq_entries, FASTIO_MAX_ENTRIES, true },
+			{ "cq_entries", params->cq_entries, params->sq_entries, FASTIO_MAX_ENTRIES,
+			  true },
 			{ "idle_us", params->idle_us, 0, FASTIO_MAX_IDLE_US, false },
 			{ "wq_idle_us", params->wq_idle_us, 0, FASTIO_MAX_IDLE_US, false },
 			{ "wait_spin_us", params->wait_spin_us, 0, FASTIO_MAX_IDLE_US, false },

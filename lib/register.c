@@ -16,13 +16,15 @@ int fastio_unregister_buffers(struct fastio *fio)
 	return fastio_private(fio)->ops->unregister_buffers(fastio_private(fio));
 }
 
-int fastio_bufs_setup(struct fastio_bufs *bufs, struct fastio_queue *queue, unsigned int group, unsigned int entries)
+int fastio_bufs_setup(struct fastio_bufs *bufs, struct fastio_queue *queue, unsigned int group,
+		      unsigned int entries)
 {
 	struct fastio_bufs made = { .queue = queue, .group = (uint16_t)group, .entries = entries };
 	struct fastio_private *priv = fastio_private(queue->fio);
 	int ret;
 
-	if (group >= FASTIO_MAX_BUF_GROUPS || !entries || entries > FASTIO_MAX_ENTRIES || (entries & (entries - 1)))
+	if (group >= FASTIO_MAX_BUF_GROUPS || !entries || entries > FASTIO_MAX_ENTRIES ||
+	    (entries & (entries - 1)))
 		return -EINVAL;
 	ret = priv->ops->bufs_setup(&made);
 	if (ret)

@@ -7,7 +7,10 @@
 
 #include "params.h"
 
-/* A worker that has not answered by then never will, even on an emulated machine with its CPUs taken. */
+/*
+ * A worker that has not answered by then never will, even on an emulated machine with its CPUs
+ * taken.
+ */
 #define ANSWER_NS (60 * 1000000000ull)
 #define ANSWER_LOOK_US 100000u
 
@@ -16,12 +19,14 @@
 
 const char *fastio_version(void)
 {
-	return STR(FASTIO_VERSION_MAJOR) "." STR(FASTIO_VERSION_MINOR) "." STR(FASTIO_VERSION_PATCH);
+	return STR(FASTIO_VERSION_MAJOR) "." STR(FASTIO_VERSION_MINOR) "." STR(
+		FASTIO_VERSION_PATCH);
 }
 
 /*
- * Lays out which queue connection i goes to: plain turns, with the program's own queue coming in less often when it
- * is to have less. Each step goes to the queue that is furthest behind its share.
+ * Lays out which queue connection i goes to: plain turns, with the program's own queue coming in
+ * less often when it is to have less. Each step goes to the queue that is furthest behind its
+ * share.
  */
 static void fill_map(struct fastio_private *priv)
 {
@@ -40,7 +45,8 @@ static void fill_map(struct fastio_private *priv)
 		unsigned int most = 0;
 
 		for (unsigned int i = 0; i < fio->nr_queues; i++) {
-			behind[i] += i < fio->nr_workers ? FASTIO_SELF_WEIGHT_FULL : (int)priv->params.self_weight;
+			behind[i] += i < fio->nr_workers ? FASTIO_SELF_WEIGHT_FULL
+							 : (int)priv->params.self_weight;
 			if (behind[i] > behind[most])
 				most = i;
 		}
@@ -84,8 +90,10 @@ static void announce(const struct fastio_params *params)
 		return;
 	if (__atomic_exchange_n(&announced, 1, __ATOMIC_RELAXED))
 		return;
-	fprintf(stderr, "fastio: user-space back end in use: it behaves as the kernel module does, but is slower. Load "
-			"the module (modprobe fastio) for speed; set FASTIO_QUIET=1 to silence this.\n");
+	fprintf(stderr,
+		"fastio: user-space back end in use: it behaves as the kernel module does, but is "
+		"slower. Load "
+		"the module (modprobe fastio) for speed; set FASTIO_QUIET=1 to silence this.\n");
 }
 
 static int setup_backend(struct fastio_private *priv, struct fastio_error *error)
@@ -99,7 +107,10 @@ static int setup_backend(struct fastio_private *priv, struct fastio_error *error
 		priv->ops = &fastio_kernel_ops;
 		fio->backend = FASTIO_BACKEND_KERNEL;
 		ret = priv->ops->setup(priv, error);
-		/* Only a device that is not there is made up for: one that refuses is a fault worth knowing. */
+		/*
+		 * Only a device that is not there is made up for: one that refuses is a fault worth
+		 * knowing.
+		 */
 		if (must || (ret != -ENOENT && ret != -ENXIO && ret != -ENODEV))
 			return ret;
 	}
@@ -111,7 +122,10 @@ static int setup_backend(struct fastio_private *priv, struct fastio_error *error
 	return ret;
 }
 
-/* Sends a NOP through every worker: a thread that could not enter its ring is found now, not by a wait without end. */
+/*
+ * Sends a NOP through every worker: a thread that could not enter its ring is found now, not by a
+ * wait without end.
+ */
 static int check_answers(struct fastio_private *priv, struct fastio_error *error)
 {
 	uint64_t deadline_ns = fastio_now_ns() + ANSWER_NS;
@@ -127,18 +141,23 @@ static int check_answers(struct fastio_private *priv, struct fastio_error *error
 			ret = fastio_submit(&fio->queues[i]);
 		}
 		if (ret)
-			return fastio_fail(error, ret, "cannot wake worker %u (%s)", i, fastio_errno_name(ret));
+			return fastio_fail(error, ret, "cannot wake worker %u (%s)", i,
+					   fastio_errno_name(ret));
 	}
 	while (answers < fio->nr_workers) {
 		struct fastio_queue *queue;
 		int failed = __atomic_load_n(&priv->failed, __ATOMIC_ACQUIRE);
 
 		if (failed)
-			return fastio_fail(error, failed, "a worker thread could not start serving (%s): %s",
+			return fastio_fail(error, failed,
+					   "a worker thread could not start serving (%s): %s",
 					   fastio_errno_name(failed), fastio_strerror(failed));
 		if (fastio_now_ns() > deadline_ns)
-			return fastio_fail(error, -ETIME, "%u of %u workers did not answer within %llu s; is the machine "
-					   "overloaded?", fio->nr_workers - answers, fio->nr_workers, ANSWER_NS / 1000000000);
+			return fastio_fail(
+				error, -ETIME,
+				"%u of %u workers did not answer within %llu s; is the machine "
+				"overloaded?",
+				fio->nr_workers - answers, fio->nr_workers, ANSWER_NS / 1000000000);
 		while (fastio_next(fio, &queue)) {
 			fastio_seen(queue);
 			answers++;
@@ -149,7 +168,8 @@ static int check_answers(struct fastio_private *priv, struct fastio_error *error
 	return 0;
 }
 
-int fastio_setup(struct fastio **fio, const struct fastio_params *params, struct fastio_error *error)
+int fastio_setup(struct fastio **fio, const struct fastio_params *params,
+		 struct fastio_error *error)
 {
 	struct fastio_private *priv = calloc(1, sizeof(*priv));
 	int ret;

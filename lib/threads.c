@@ -47,7 +47,8 @@ static void *run_thread(void *arg)
 	}
 	/* Whoever waits for completions finds this and gives up, instead of waiting for ever. */
 	if (!__atomic_load_n(&priv->stopping, __ATOMIC_ACQUIRE))
-		__atomic_compare_exchange_n(&priv->failed, &none, ret, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+		__atomic_compare_exchange_n(&priv->failed, &none, ret, false, __ATOMIC_RELEASE,
+					    __ATOMIC_RELAXED);
 	return NULL;
 }
 
@@ -58,7 +59,9 @@ int fastio_threads_start(struct fastio_private *priv, struct fastio_error *error
 	sigset_t all, before;
 	int err = 0;
 
-	/* Signals are for the program's threads; a worker would have to leave the kernel for each. */
+	/*
+	 * Signals are for the program's threads; a worker would have to leave the kernel for each.
+	 */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	for (unsigned int i = 0; i < wanted && !err; i++) {
@@ -66,7 +69,8 @@ int fastio_threads_start(struct fastio_private *priv, struct fastio_error *error
 
 		thread->priv = priv;
 		thread->index = i;
-		thread->cpu = i < workers ? priv->params.worker_cpu[i] : priv->params.wq_cpu[i - workers];
+		thread->cpu =
+			i < workers ? priv->params.worker_cpu[i] : priv->params.wq_cpu[i - workers];
 		err = pthread_create(&thread->id, NULL, run_thread, thread);
 		if (!err)
 			priv->nr_threads++;
@@ -74,8 +78,9 @@ int fastio_threads_start(struct fastio_private *priv, struct fastio_error *error
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (!err)
 		return 0;
-	fastio_fail(error, -err, "cannot start worker thread %u of %u (%s): %s", priv->nr_threads + 1, wanted,
-		    fastio_errno_name(err), "use fewer workers or raise the limit on threads (ulimit -u)");
+	fastio_fail(error, -err, "cannot start worker thread %u of %u (%s): %s",
+		    priv->nr_threads + 1, wanted, fastio_errno_name(err),
+		    "use fewer workers or raise the limit on threads (ulimit -u)");
 	fastio_threads_stop(priv);
 	return -err;
 }

@@ -34,7 +34,8 @@ int fastio_wake_worker(struct fastio_queue *queue)
 	return fastio_private(queue->fio)->ops->wake(queue);
 }
 
-int fastio_enter(struct fastio_queue *queue, unsigned int flags, unsigned int batch, uint32_t timeout_us)
+int fastio_enter(struct fastio_queue *queue, unsigned int flags, unsigned int batch,
+		 uint32_t timeout_us)
 {
 	if (batch > 255)
 		return -EINVAL;
@@ -45,7 +46,8 @@ int fastio_serve_now(struct fastio *fio)
 {
 	if (!fio->self)
 		return 0;
-	return fastio_private(fio)->ops->enter(fio->self, 0, fastio_private(fio)->params.self_batch, 0);
+	return fastio_private(fio)->ops->enter(fio->self, 0, fastio_private(fio)->params.self_batch,
+					       0);
 }
 
 bool fastio_emptied(struct fastio *fio)
@@ -71,7 +73,10 @@ int fastio_before_poll(struct fastio *fio)
 	return fastio_any_cqe(fio) || fastio_emptied(fio);
 }
 
-/* Polls in user space, where looking costs no system call. Returns 0 when there is a completion, -ETIME, or -errno. */
+/*
+ * Polls in user space, where looking costs no system call. Returns 0 when there is a completion,
+ * -ETIME, or -errno.
+ */
 static int spin(struct fastio *fio, uint64_t until_ns)
 {
 	for (unsigned int turn = 1; !fastio_any_cqe(fio); turn++) {
@@ -93,7 +98,8 @@ static int sleep_once(struct fastio_private *priv, uint32_t timeout_us)
 
 	if (!self)
 		return priv->ops->wait(priv, timeout_us);
-	ret = priv->ops->enter(self, timeout_us ? FASTIO_ENTER_WAIT_ANY : 0, priv->params.self_batch, timeout_us);
+	ret = priv->ops->enter(self, timeout_us ? FASTIO_ENTER_WAIT_ANY : 0,
+			       priv->params.self_batch, timeout_us);
 	return ret < 0 ? ret : 0;
 }
 
@@ -116,7 +122,8 @@ int fastio_wait(struct fastio *fio, int64_t timeout_us)
 	if (timeout_us != FASTIO_FOREVER && (uint64_t)timeout_us < (UINT64_MAX - now_ns) / 1000)
 		deadline_ns = now_ns + (uint64_t)timeout_us * 1000;
 	if (priv->params.wait_spin_us && timeout_us) {
-		int ret = spin(fio, min_u64(deadline_ns, now_ns + priv->params.wait_spin_us * 1000ull));
+		int ret = spin(fio,
+			       min_u64(deadline_ns, now_ns + priv->params.wait_spin_us * 1000ull));
 
 		if (ret != -ETIME)
 			return ret;

@@ -312,10 +312,12 @@ static void slots_have_a_limit(void *arg)
 int main(int argc, char **argv)
 {
 	static const struct tap_test tests[] = {
-		{ "a provided buffer is taken when data is there", provided_buffer_is_taken_when_data_is_there },
+		{ "a provided buffer is taken when data is there",
+		  provided_buffer_is_taken_when_data_is_there },
 		{ "multishot RECV ends when buffers do", multishot_recv_ends_when_buffers_do },
 		{ "groups belong to a queue", groups_belong_to_a_queue },
-		{ "registered buffers bound what is touched", registered_buffers_bound_what_is_touched },
+		{ "registered buffers bound what is touched",
+		  registered_buffers_bound_what_is_touched },
 		{ "a slot keeps order", slot_keeps_order },
 		{ "a slot is closed with what waits in it", slot_is_closed_with_what_waits_in_it },
 		{ "a slot is made and dropped by name", slot_is_made_and_dropped_by_name },

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * fastio.conf: every case of tests/conf/, which suites/conf.test.ts runs as well. NAME.expect holds what NAME.conf must
- * give: the nine values, or the message without its path.
+ * fastio.conf: every case of tests/conf/, which suites/conf.test.ts runs as well. NAME.expect holds
+ * what NAME.conf must give: the nine values, or the message without its path.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -20,12 +20,15 @@ static const char *directory = "tests/conf";
 static void describe(const struct fastio_conf *conf, char *text, size_t size)
 {
 	snprintf(text, size,
-		 "esca_localize = %d\nmax_table_entry = %d\nmax_table_len = %d\nmax_usr_worker = %d\nmax_ker_worker = %d\n"
-		 "default_main_worker_idle_time = %d\ndefault_wq_worker_idle_time = %d\naffinity_offset = %d\n"
+		 "esca_localize = %d\nmax_table_entry = %d\nmax_table_len = %d\nmax_usr_worker = "
+		 "%d\nmax_ker_worker = %d\n"
+		 "default_main_worker_idle_time = %d\ndefault_wq_worker_idle_time = "
+		 "%d\naffinity_offset = %d\n"
 		 "wq_affinity_offset = %d\n",
-		 conf->esca_localize, conf->max_table_entry, conf->max_table_len, conf->max_usr_worker,
-		 conf->max_ker_worker, conf->default_main_worker_idle_time, conf->default_wq_worker_idle_time,
-		 conf->affinity_offset, conf->wq_affinity_offset);
+		 conf->esca_localize, conf->max_table_entry, conf->max_table_len,
+		 conf->max_usr_worker, conf->max_ker_worker, conf->default_main_worker_idle_time,
+		 conf->default_wq_worker_idle_time, conf->affinity_offset,
+		 conf->wq_affinity_offset);
 }
 
 static bool read_file(const char *path, char *text, size_t size)
@@ -58,10 +61,12 @@ static void run_case(void *arg)
 	ret = fastio_conf_load(&conf, path, &error);
 	if (ret) {
 		CHECK(!memcmp(&conf, &untouched, sizeof(conf)), "a failed load changed the result");
-		CHECK(!strncmp(error.message, path, strlen(path)) && error.message[strlen(path)] == ':', "%s",
-		      error.message);
+		CHECK(!strncmp(error.message, path, strlen(path)) &&
+			      error.message[strlen(path)] == ':',
+		      "%s", error.message);
 		snprintf(found, sizeof(found), "%s\n", error.message + strlen(path) + 1);
-		CHECK(ret == -EINVAL || (ret == -ENOENT && !strcmp(name, "missing")), "returned %d", ret);
+		CHECK(ret == -EINVAL || (ret == -ENOENT && !strcmp(name, "missing")), "returned %d",
+		      ret);
 		CHECK_EQ(fastio_conf_load(&conf, path, NULL), ret);
 	} else {
 		describe(&conf, found, sizeof(found));
@@ -140,7 +145,8 @@ static void environment_names_the_file(void *arg)
 	CHECK_EQ(conf.wq_affinity_offset, 10);
 	setenv("FASTIO_CONF", "/nowhere/fastio.conf", 1);
 	CHECK_EQ(fastio_conf_load(&conf, NULL, &error), -ENOENT);
-	CHECK(strstr(error.message, "/nowhere/fastio.conf:1: found no such file"), "%s", error.message);
+	CHECK(strstr(error.message, "/nowhere/fastio.conf:1: found no such file"), "%s",
+	      error.message);
 	unsetenv("FASTIO_CONF");
 }
 
@@ -179,8 +185,10 @@ static void any_bytes_give_an_answer(void *arg)
 			text[len] = alphabet[(seed >> 16) % sizeof(alphabet)];
 		}
 		if (fastio_conf_parse(&conf, "f", text, len, &error)) {
-			CHECK(!strncmp(error.message, "f:", 2) && strstr(error.message, ": found ") &&
-			      strstr(error.message, ", expected "), "%s", error.message);
+			CHECK(!strncmp(error.message, "f:", 2) &&
+				      strstr(error.message, ": found ") &&
+				      strstr(error.message, ", expected "),
+			      "%s", error.message);
 			for (const char *at = error.message; *at; at++)
 				CHECK(*at >= ' ' && *at <= '~', "byte %d", *at);
 		}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Echo servers in the three styles the library offers, under a client that sends odd sizes, reads slowly and checks every
- * byte against a pattern of its own for each connection.
+ * Echo servers in the three styles the library offers, under a client that sends odd sizes, reads
+ * slowly and checks every byte against a pattern of its own for each connection.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,11 @@
 
 #include "rig.h"
 
-enum style { ONESHOT, FUSED, MULTISHOT };
+enum style {
+	ONESHOT,
+	FUSED,
+	MULTISHOT
+};
 
 #define MAX_CONNECTIONS 1200
 #define CONN_BUF 512
@@ -47,7 +51,8 @@ static unsigned char pattern(unsigned int connection, size_t at)
 	return (unsigned char)(x >> 24 ^ x >> 11);
 }
 
-static void client_send(struct client *client, struct stream *stream, unsigned int index, unsigned int *seed)
+static void client_send(struct client *client, struct stream *stream, unsigned int index,
+			unsigned int *seed)
 {
 	unsigned char chunk[4096];
 	size_t left = client->bytes - stream->sent;
@@ -63,7 +68,8 @@ static void client_send(struct client *client, struct stream *stream, unsigned i
 	if (ret > 0)
 		stream->sent += (size_t)ret;
 	else if (errno != EAGAIN)
-		snprintf(client->wrong, sizeof(client->wrong), "connection %u: sending: errno %d", index, errno);
+		snprintf(client->wrong, sizeof(client->wrong), "connection %u: sending: errno %d",
+			 index, errno);
 	if (stream->sent == client->bytes)
 		shutdown(stream->fd, SHUT_WR);
 }
@@ -77,13 +83,16 @@ static bool client_recv(struct client *client, struct stream *stream, unsigned i
 	if (ret < 0 && errno == EAGAIN)
 		return false;
 	if (ret < 0)
-		snprintf(client->wrong, sizeof(client->wrong), "connection %u: receiving: errno %d", index, errno);
+		snprintf(client->wrong, sizeof(client->wrong), "connection %u: receiving: errno %d",
+			 index, errno);
 	if (ret == 0 && stream->received != client->bytes)
-		snprintf(client->wrong, sizeof(client->wrong), "connection %u ended after %zu of %zu bytes", index,
-			 stream->received, client->bytes);
+		snprintf(client->wrong, sizeof(client->wrong),
+			 "connection %u ended after %zu of %zu bytes", index, stream->received,
+			 client->bytes);
 	for (ssize_t i = 0; i < ret; i++)
 		if (chunk[i] != pattern(index, stream->received + (size_t)i)) {
-			snprintf(client->wrong, sizeof(client->wrong), "connection %u: byte %zu is wrong", index,
+			snprintf(client->wrong, sizeof(client->wrong),
+				 "connection %u: byte %zu is wrong", index,
 				 stream->received + (size_t)i);
 			break;
 		}
@@ -92,7 +101,8 @@ static bool client_recv(struct client *client, struct stream *stream, unsigned i
 	return ret <= 0;
 }
 
-static void client_turn(struct client *client, struct stream *streams, unsigned int *left, unsigned int *seed)
+static void client_turn(struct client *client, struct stream *streams, unsigned int *left,
+			unsigned int *seed)
 {
 	static struct pollfd files[MAX_CONNECTIONS];
 
@@ -101,7 +111,8 @@ static void client_turn(struct client *client, struct stream *streams, unsigned 
 		files[i].events = streams[i].sent < client->bytes ? POLLIN | POLLOUT : POLLIN;
 	}
 	if (poll(files, client->connections, 60000) <= 0) {
-		snprintf(client->wrong, sizeof(client->wrong), "nothing happened for a minute, %u connections left", *left);
+		snprintf(client->wrong, sizeof(client->wrong),
+			 "nothing happened for a minute, %u connections left", *left);
 		return;
 	}
 	for (unsigned int i = 0; i < client->connections; i++) {
@@ -124,7 +135,8 @@ static void *client_main(void *arg)
 	for (unsigned int i = 0; i < client->connections; i++) {
 		streams[i].fd = rig_connect(client->port);
 		if (streams[i].fd < 0)
-			snprintf(client->wrong, sizeof(client->wrong), "cannot connect: errno %d", errno);
+			snprintf(client->wrong, sizeof(client->wrong), "cannot connect: errno %d",
+				 errno);
 	}
 	while (left && !client->wrong[0])
 		client_turn(client, streams, &left, &seed);
@@ -137,7 +149,13 @@ static void *client_main(void *arg)
 
 /* ------------------------------------------------------------------ server */
 
-enum what { ACCEPTED = 1, RECEIVED, SENT, FUSED_DONE, CLOSED };
+enum what {
+	ACCEPTED = 1,
+	RECEIVED,
+	SENT,
+	FUSED_DONE,
+	CLOSED
+};
 
 /* user_data: what completed, buffer id, descriptor. */
 static uint64_t tag(enum what what, unsigned int bid, int fd)
@@ -163,7 +181,10 @@ struct server {
 	unsigned int seed;
 };
 
-/* The SQ may be full for a moment: the worker takes entries as long as there is room in the CQ, which there is. */
+/*
+ * The SQ may be full for a moment: the worker takes entries as long as there is room in the CQ,
+ * which there is.
+ */
 static struct fastio_sqe *get_sqe(struct server *server, int fd)
 {
 	struct fastio_queue *queue = fastio_queue_for(server->rig.fio, fd);
@@ -189,14 +210,16 @@ static void start_recv(struct server *server, int fd)
 	struct fastio_sqe *sqe = get_sqe(server, fd);
 
 	if (server->style == MULTISHOT)
-		fastio_prep_recv_multishot(sqe, fd, fastio_queue_for(server->rig.fio, fd)->index, 0, 0);
+		fastio_prep_recv_multishot(sqe, fd, fastio_queue_for(server->rig.fio, fd)->index, 0,
+					   0);
 	else
 		fastio_prep_recv(sqe, fd, conn->buf[conn->turn], odd_length(server), 0);
 	fastio_set_flags(sqe, FASTIO_SQE_SLOT);
 	fastio_set_data64(sqe, tag(RECEIVED, 0, fd));
 }
 
-static void start_send(struct server *server, int fd, const char *bytes, size_t len, unsigned int bid)
+static void start_send(struct server *server, int fd, const char *bytes, size_t len,
+		       unsigned int bid)
 {
 	struct conn *conn = server->conns[fd];
 	struct fastio_sqe *sqe = get_sqe(server, fd);
@@ -205,7 +228,8 @@ static void start_send(struct server *server, int fd, const char *bytes, size_t 
 	if (server->style == FUSED) {
 		what = FUSED_DONE;
 		conn->turn = !conn->turn;
-		fastio_prep_send_recv(sqe, fd, bytes, len, conn->buf[conn->turn], odd_length(server), 0);
+		fastio_prep_send_recv(sqe, fd, bytes, len, conn->buf[conn->turn],
+				      odd_length(server), 0);
 	} else {
 		fastio_prep_send(sqe, fd, bytes, len, MSG_WAITALL);
 		conn->sends++;
@@ -229,7 +253,8 @@ static void on_accepted(struct server *server, int fd)
 {
 	int small = 4096;
 
-	REQUIRE(fd >= 0 && fd < (int)(sizeof(server->conns) / sizeof(server->conns[0])), "accept: %d", fd);
+	REQUIRE(fd >= 0 && fd < (int)(sizeof(server->conns) / sizeof(server->conns[0])),
+		"accept: %d", fd);
 	/* Small buffers: what is sent does not fit, and waits. */
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 	server->conns[fd] = calloc(1, sizeof(struct conn));
@@ -255,7 +280,9 @@ static void on_received(struct server *server, int fd, const struct fastio_cqe *
 		return;
 	}
 	if (cqe->res > 0) {
-		start_send(server, fd, server->style == MULTISHOT ? buffer_of(server, fd, bid) : conn->buf[conn->turn],
+		start_send(server, fd,
+			   server->style == MULTISHOT ? buffer_of(server, fd, bid)
+						      : conn->buf[conn->turn],
 			   (size_t)cqe->res, bid);
 		return;
 	}
@@ -272,10 +299,12 @@ static void give_back(struct server *server, int fd, unsigned int bid)
 
 	fastio_bufs_add(bufs, buffer_of(server, fd, bid), GROUP_BUF, (uint16_t)bid);
 	fastio_bufs_publish(bufs);
-	for (int other = 0; other < (int)(sizeof(server->conns) / sizeof(server->conns[0])); other++) {
+	for (int other = 0; other < (int)(sizeof(server->conns) / sizeof(server->conns[0]));
+	     other++) {
 		struct conn *conn = server->conns[other];
 
-		if (!conn || !conn->wants_buffers || fastio_queue_for(server->rig.fio, other) != queue)
+		if (!conn || !conn->wants_buffers ||
+		    fastio_queue_for(server->rig.fio, other) != queue)
 			continue;
 		conn->wants_buffers = false;
 		start_recv(server, other);
@@ -339,7 +368,8 @@ static void serve(struct server *server, unsigned int connections)
 		CHECK(fastio_serve(fio) >= 0);
 		if (server->closed == connections)
 			return;
-		REQUIRE(!fastio_wait(fio, RIG_WAIT_US), "%u of %u connections are done", server->closed, connections);
+		REQUIRE(!fastio_wait(fio, RIG_WAIT_US), "%u of %u connections are done",
+			server->closed, connections);
 	}
 }
 
@@ -352,7 +382,8 @@ static bool provide_buffers(struct server *server)
 		if (fastio_bufs_setup(&server->bufs[i], &fio->queues[i], i, GROUP_BUFS))
 			return false;
 		for (unsigned int bid = 0; bid < GROUP_BUFS; bid++)
-			fastio_bufs_add(&server->bufs[i], server->buffers[i * GROUP_BUFS + bid], GROUP_BUF, (uint16_t)bid);
+			fastio_bufs_add(&server->bufs[i], server->buffers[i * GROUP_BUFS + bid],
+					GROUP_BUF, (uint16_t)bid);
 		fastio_bufs_publish(&server->bufs[i]);
 	}
 	return true;
@@ -369,7 +400,9 @@ struct load {
 static void echo(void *arg)
 {
 	const struct load *load = arg;
-	struct client client = { .connections = load->connections, .bytes = load->bytes, .max_chunk = load->max_chunk };
+	struct client client = { .connections = load->connections,
+				 .bytes = load->bytes,
+				 .max_chunk = load->max_chunk };
 	struct server *server = calloc(1, sizeof(*server));
 	struct fastio_error error = { "" };
 	struct fastio_params params;
@@ -399,7 +432,8 @@ static void echo(void *arg)
 
 int main(int argc, char **argv)
 {
-	static const char *const names[] = { "one-shot", "fused", "multishot with provided buffers" };
+	static const char *const names[] = { "one-shot", "fused",
+					     "multishot with provided buffers" };
 	struct rlimit limit;
 
 	(void)argc;

@@ -140,7 +140,8 @@ static void open_and_fsync(void *arg)
 	unlink(path);
 	fastio_prep_open(rig_get(&rig->fio->queues[0]), path, O_RDWR, 0);
 	CHECK_EQ(rig_expect(rig, 0), -ENOENT);
-	fastio_prep_open(rig_get(&rig->fio->queues[0]), path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	fastio_prep_open(rig_get(&rig->fio->queues[0]), path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+			 0600);
 	fd = rig_expect(rig, 0);
 	REQUIRE(fd >= 0, "%s", fastio_errno_name(fd));
 	CHECK_EQ(fstat(fd, &info), 0);
@@ -161,7 +162,7 @@ static void sendfile_sends_files(void *arg)
 	struct rig *rig = arg;
 	char text[100], buf[128];
 	int fd = scratch_file();
-	int pair[2];
+	int pair[2], ret;
 
 	REQUIRE(fd >= 0 && rig_tcp_pair(pair));
 	for (size_t i = 0; i < sizeof(text); i++)
@@ -177,6 +178,10 @@ static void sendfile_sends_files(void *arg)
 	CHECK_EQ(recv(pair[1], buf, sizeof(buf), 0), 3);
 	CHECK(!memcmp(buf, text + 95, 3));
 	CHECK_EQ(lseek(fd, 0, SEEK_CUR), 98);
+	/* A socket cannot be sent from. */
+	fastio_prep_sendfile(rig_sqe(rig, pair[0]), pair[0], pair[0], FASTIO_OFF_CURRENT, 3);
+	ret = rig_expect(rig, 0);
+	CHECK(ret == -EINVAL || ret == -ESPIPE, "%s", fastio_errno_name(ret));
 	close(fd);
 	close(pair[0]);
 	close(pair[1]);
@@ -201,7 +206,8 @@ static void timeouts_come_in_their_order(void *arg)
 	for (unsigned int i = 10; i <= 50; i += 10) {
 		CHECK_EQ(rig_expect(rig, i), -ETIME);
 		clock_gettime(CLOCK_MONOTONIC, &now);
-		CHECK((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec >= now_ns + i * 1000000u,
+		CHECK((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec >=
+			      now_ns + i * 1000000u,
 		      "%u ms came early", i);
 	}
 	fastio_prep_timeout(rig_get(queue), 1, FASTIO_TIMEOUT_ABS);
@@ -317,7 +323,8 @@ int main(int argc, char **argv)
 		{ "CANCEL ends what waits", cancel_ends_what_waits },
 		{ "what is executing cannot be cancelled", executing_cannot_be_cancelled },
 	};
-	static const struct tap_test alone = { "without wq workers nothing may block", without_wq_workers_nothing_may_block };
+	static const struct tap_test alone = { "without wq workers nothing may block",
+					       without_wq_workers_nothing_may_block };
 
 	(void)argc;
 	tap_begin(argv[0]);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Beginning and end: exit with work in flight, fork, several at once, waiting, event loops of others. */
+/*
+ * Beginning and end: exit with work in flight, fork, several at once, waiting, event loops of
+ * others.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -160,7 +163,8 @@ static void child_has_no_rings(void *arg)
 		_exit(0);
 	}
 	CHECK_EQ(waitpid(child, &status, 0), child);
-	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "status %x", (unsigned int)status);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "status %x",
+	      (unsigned int)status);
 	fastio_prep_nop(rig_get(&rig->fio->queues[0]));
 	CHECK_EQ(rig_expect(rig, 0), 0);
 }
@@ -177,6 +181,22 @@ static void waits_end_in_time(void *arg)
 	CHECK_EQ(fastio_wait(rig->fio, 0), 0);
 	CHECK_EQ(rig_expect(rig, 0), 0);
 	CHECK_EQ(fastio_wait(rig->fio, 0), -ETIME);
+}
+
+static void own_descriptor_is_out_of_reach(void *arg)
+{
+	struct rig *rig = arg;
+	char byte;
+
+	fastio_prep_close(rig_get(&rig->fio->queues[0]), fastio_poll_fd(rig->fio));
+	CHECK_EQ(rig_expect(rig, 0), -EBADF);
+	fastio_prep_read(rig_get(&rig->fio->queues[0]), fastio_poll_fd(rig->fio), &byte, 1,
+			 FASTIO_OFF_CURRENT);
+	CHECK_EQ(rig_expect(rig, 0), -EBADF);
+	fastio_prep_poll(rig_get(&rig->fio->queues[0]), fastio_poll_fd(rig->fio), POLLIN);
+	CHECK_EQ(rig_expect(rig, 0), -EBADF);
+	fastio_prep_nop(rig_get(&rig->fio->queues[0]));
+	CHECK_EQ(rig_expect(rig, 0), 0);
 }
 
 static void on_signal(int signal_number)
@@ -246,7 +266,8 @@ static void event_loops_can_wait_for_completions(void *arg)
 		fastio_prep_recv(sqe, pair[0], buf, 1, 0);
 		fastio_set_data64(sqe, i);
 		if (i % 2)
-			CHECK(fastio_before_poll(rig->fio) == 0 && !readable(epoll_fd, i % 10 == 1 ? 5 : 0));
+			CHECK(fastio_before_poll(rig->fio) == 0 &&
+			      !readable(epoll_fd, i % 10 == 1 ? 5 : 0));
 		CHECK_EQ(send(pair[1], "x", 1, 0), 1);
 		CHECK_EQ(next_by_epoll(rig, epoll_fd).user_data, i);
 	}
@@ -328,10 +349,12 @@ static void workers_are_named_pinned_and_deaf_to_signals(void *arg)
 	CHECK(thread_says("fastio/0", "SigBlk:\t", value, sizeof(value)), "no thread fastio/0");
 	/* All but those that cannot be blocked, or that the C library keeps to itself. */
 	CHECK((strtoull(value, NULL, 16) & 0x7ffbfeff) == 0x7ffbfeff, "%s", value);
-	CHECK(thread_says("fastio/1", "Cpus_allowed_list:\t", value, sizeof(value)), "no thread fastio/1");
+	CHECK(thread_says("fastio/1", "Cpus_allowed_list:\t", value, sizeof(value)),
+	      "no thread fastio/1");
 	CHECK_EQ(strtol(value, NULL, 10), cpu);
 	CHECK(!strpbrk(value, ",-"), "%s", value);
-	CHECK(thread_says("fastio-wq/0", "Cpus_allowed_list:\t", value, sizeof(value)), "no thread fastio-wq/0");
+	CHECK(thread_says("fastio-wq/0", "Cpus_allowed_list:\t", value, sizeof(value)),
+	      "no thread fastio-wq/0");
 	CHECK_EQ(strtol(value, NULL, 10), cpu);
 	pthread_sigmask(SIG_SETMASK, NULL, &none);
 	CHECK(!sigismember(&none, SIGTERM), "the caller's signals were left blocked");
@@ -350,6 +373,7 @@ int main(int argc, char **argv)
 		{ "a child has no rings", child_has_no_rings },
 		{ "waits end in time", waits_end_in_time },
 		{ "signals end waits", signals_end_waits },
+		{ "the own descriptor is out of reach", own_descriptor_is_out_of_reach },
 		{ "event loops can wait for completions", event_loops_can_wait_for_completions },
 	};
 	static const struct tap_test alone = { "workers are named, pinned and deaf to signals",

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Wrong parameters, wrong entries, wrong calls: each is answered with the documented error and a message that helps. */
+/*
+ * Wrong parameters, wrong entries, wrong calls: each is answered with the documented error and a
+ * message that helps.
+ */
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +22,10 @@ struct bad_parameter {
 	const char *message;
 };
 
-#define BAD(field, value, message) { #field, offsetof(struct fastio_params, field), value, message }
+#define BAD(field, value, message)                                            \
+	{                                                                     \
+#field, offsetof(struct fastio_params, field), value, message \
+	}
 
 static const struct bad_parameter bad_parameters[] = {
 	BAD(workers, 65, "found workers = 65, expected a number from 0 to 64"),
@@ -31,10 +37,13 @@ static const struct bad_parameter bad_parameters[] = {
 	BAD(sq_entries, 65536, "found sq_entries = 65536, expected a power of two from 1 to 32768"),
 	BAD(cq_entries, 8, "found cq_entries = 8, expected a power of two from 16 to 32768"),
 	BAD(cq_entries, 48, "found cq_entries = 48, expected a power of two from 16 to 32768"),
-	BAD(cq_entries, 65536, "found cq_entries = 65536, expected a power of two from 16 to 32768"),
+	BAD(cq_entries, 65536,
+	    "found cq_entries = 65536, expected a power of two from 16 to 32768"),
 	BAD(idle_us, 10000001, "found idle_us = 10000001, expected a number from 0 to 10000000"),
-	BAD(wq_idle_us, 10000001, "found wq_idle_us = 10000001, expected a number from 0 to 10000000"),
-	BAD(wait_spin_us, 10000001, "found wait_spin_us = 10000001, expected a number from 0 to 10000000"),
+	BAD(wq_idle_us, 10000001,
+	    "found wq_idle_us = 10000001, expected a number from 0 to 10000000"),
+	BAD(wait_spin_us, 10000001,
+	    "found wait_spin_us = 10000001, expected a number from 0 to 10000000"),
 	BAD(max_slots, 1048577, "found max_slots = 1048577, expected a number from 1 to 1048576"),
 	BAD(backend, 7, "found backend = 7, expected a FASTIO_BACKEND_* value"),
 };
@@ -47,9 +56,10 @@ static void refuse(struct fastio_params *params, int expected, const char *messa
 	int before = rig_open_fds();
 	int ret = fastio_setup(&fio, params, &error);
 
-	CHECK(ret == expected, "found %s, expected %s for: %s", fastio_errno_name(ret), fastio_errno_name(expected),
+	CHECK(ret == expected, "found %s, expected %s for: %s", fastio_errno_name(ret),
+	      fastio_errno_name(expected), message);
+	CHECK(strstr(error.message, message), "found \"%s\", expected \"%s\"", error.message,
 	      message);
-	CHECK(strstr(error.message, message), "found \"%s\", expected \"%s\"", error.message, message);
 	CHECK(fio == untouched);
 	CHECK_EQ(rig_open_fds(), before);
 	CHECK_EQ(fastio_setup(&fio, params, NULL), expected);
@@ -104,7 +114,8 @@ static void back_ends_that_are_not_there(void *arg)
 	/* Something is there, and it is not the module: made up for by nothing. */
 	params.backend = FASTIO_BACKEND_AUTO;
 	params.device = "/dev/null";
-	refuse(&params, -ENOTTY, "/dev/null refused to set up 1 rings of 16 and 64 entries (ENOTTY)");
+	refuse(&params, -ENOTTY,
+	       "/dev/null refused to set up 1 rings of 16 and 64 entries (ENOTTY)");
 	if (kept)
 		setenv("FASTIO_BACKEND", kept, 1);
 	free(kept);
@@ -169,7 +180,16 @@ static void back_end_in_user_space_is_announced_once(void *arg)
 }
 
 /* Fields that each operation may use; written from the header, not from the library. */
-enum { F_FD = 1, F_ADDR = 2, F_LEN = 4, F_OP_FLAGS = 8, F_OFF = 16, F_ADDR2 = 32, F_LEN2 = 64, F_FD2 = 128 };
+enum {
+	F_FD = 1,
+	F_ADDR = 2,
+	F_LEN = 4,
+	F_OP_FLAGS = 8,
+	F_OFF = 16,
+	F_ADDR2 = 32,
+	F_LEN2 = 64,
+	F_FD2 = 128
+};
 
 static const struct {
 	uint8_t op;
@@ -180,7 +200,8 @@ static const struct {
 	{ FASTIO_OP_ACCEPT, F_FD | F_ADDR | F_OP_FLAGS | F_ADDR2,
 	  FASTIO_SQE_SLOT | FASTIO_SQE_MULTISHOT | FASTIO_SQE_NOWAIT },
 	{ FASTIO_OP_RECV, F_FD | F_ADDR | F_LEN | F_OP_FLAGS,
-	  FASTIO_SQE_SLOT | FASTIO_SQE_MULTISHOT | FASTIO_SQE_BUF_SELECT | FASTIO_SQE_FIXED_BUF | FASTIO_SQE_NOWAIT },
+	  FASTIO_SQE_SLOT | FASTIO_SQE_MULTISHOT | FASTIO_SQE_BUF_SELECT | FASTIO_SQE_FIXED_BUF |
+		  FASTIO_SQE_NOWAIT },
 	{ FASTIO_OP_SEND, F_FD | F_ADDR | F_LEN | F_OP_FLAGS,
 	  FASTIO_SQE_SLOT | FASTIO_SQE_FIXED_BUF | FASTIO_SQE_NOWAIT },
 	{ FASTIO_OP_SEND_RECV, F_FD | F_ADDR | F_LEN | F_OP_FLAGS | F_ADDR2 | F_LEN2,
@@ -191,8 +212,10 @@ static const struct {
 	  FASTIO_SQE_SLOT | FASTIO_SQE_FIXED_BUF | FASTIO_SQE_ASYNC | FASTIO_SQE_NOWAIT },
 	{ FASTIO_OP_WRITE, F_FD | F_ADDR | F_LEN | F_OFF,
 	  FASTIO_SQE_SLOT | FASTIO_SQE_FIXED_BUF | FASTIO_SQE_ASYNC | FASTIO_SQE_NOWAIT },
-	{ FASTIO_OP_READV, F_FD | F_ADDR | F_LEN | F_OFF, FASTIO_SQE_SLOT | FASTIO_SQE_ASYNC | FASTIO_SQE_NOWAIT },
-	{ FASTIO_OP_WRITEV, F_FD | F_ADDR | F_LEN | F_OFF, FASTIO_SQE_SLOT | FASTIO_SQE_ASYNC | FASTIO_SQE_NOWAIT },
+	{ FASTIO_OP_READV, F_FD | F_ADDR | F_LEN | F_OFF,
+	  FASTIO_SQE_SLOT | FASTIO_SQE_ASYNC | FASTIO_SQE_NOWAIT },
+	{ FASTIO_OP_WRITEV, F_FD | F_ADDR | F_LEN | F_OFF,
+	  FASTIO_SQE_SLOT | FASTIO_SQE_ASYNC | FASTIO_SQE_NOWAIT },
 	{ FASTIO_OP_POLL, F_FD | F_OP_FLAGS, 0 },
 	{ FASTIO_OP_CLOSE, F_FD, 0 },
 	{ FASTIO_OP_OPENAT, F_FD | F_ADDR | F_LEN | F_OP_FLAGS, 0 },
@@ -220,13 +243,13 @@ static void entries_that_make_no_sense(void *arg)
 
 		if (base.opcode == FASTIO_OP_OPENAT)
 			base.fd = AT_FDCWD;
-#define TRY(bit, field)                                                                     \
-	do {                                                                                \
-		sqe = base;                                                                 \
-		sqe.field = 1;                                                              \
-		if (!(allowed[i].fields & (bit)))                                           \
+#define TRY(bit, field)                                                                    \
+	do {                                                                               \
+		sqe = base;                                                                \
+		sqe.field = 1;                                                             \
+		if (!(allowed[i].fields & (bit)))                                          \
 			CHECK(submit_raw(rig, &sqe) == -EINVAL, "opcode %u takes " #field, \
-			      allowed[i].op);                                               \
+			      allowed[i].op);                                              \
 	} while (0)
 		TRY(F_FD, fd);
 		TRY(F_ADDR, addr);
@@ -243,7 +266,8 @@ static void entries_that_make_no_sense(void *arg)
 			sqe = base;
 			sqe.flags = (uint8_t)bit;
 			if (!(allowed[i].flags & bit))
-				CHECK(submit_raw(rig, &sqe) == -EINVAL, "opcode %u takes flag %x", allowed[i].op, bit);
+				CHECK(submit_raw(rig, &sqe) == -EINVAL, "opcode %u takes flag %x",
+				      allowed[i].op, bit);
 		}
 	}
 	for (unsigned int op = FASTIO_OP_LAST; op < 256; op += 37) {
@@ -251,13 +275,30 @@ static void entries_that_make_no_sense(void *arg)
 
 		CHECK_EQ(submit_raw(rig, &sqe), -EOPNOTSUPP);
 	}
-	CHECK_EQ(submit_raw(rig, &(struct fastio_sqe){ .opcode = FASTIO_OP_RECV, .flags = FASTIO_SQE_MULTISHOT }), -EINVAL);
-	CHECK_EQ(submit_raw(rig, &(struct fastio_sqe){ .opcode = FASTIO_OP_RECV, .addr = 1,
-						       .flags = FASTIO_SQE_BUF_SELECT }), -EINVAL);
 	CHECK_EQ(submit_raw(rig, &(struct fastio_sqe){ .opcode = FASTIO_OP_RECV,
-						       .flags = FASTIO_SQE_BUF_SELECT | FASTIO_SQE_FIXED_BUF }), -EINVAL);
-	CHECK_EQ(submit_raw(rig, &(struct fastio_sqe){ .opcode = FASTIO_OP_ACCEPT, .addr = 1, .addr2 = 1,
-						       .flags = FASTIO_SQE_MULTISHOT }), -EINVAL);
+						       .flags = FASTIO_SQE_MULTISHOT }),
+		 -EINVAL);
+	CHECK_EQ(submit_raw(rig, &(struct fastio_sqe){ .opcode = FASTIO_OP_RECV,
+						       .addr = 1,
+						       .flags = FASTIO_SQE_BUF_SELECT }),
+		 -EINVAL);
+	CHECK_EQ(submit_raw(rig, &(struct fastio_sqe){ .opcode = FASTIO_OP_RECV,
+						       .flags = FASTIO_SQE_BUF_SELECT |
+								FASTIO_SQE_FIXED_BUF }),
+		 -EINVAL);
+	CHECK_EQ(submit_raw(rig, &(struct fastio_sqe){ .opcode = FASTIO_OP_RECV,
+						       .op_flags = MSG_PEEK,
+						       .flags = FASTIO_SQE_BUF_SELECT }),
+		 -EINVAL);
+	CHECK_EQ(submit_raw(rig,
+			    &(struct fastio_sqe){ .opcode = FASTIO_OP_READ,
+						  .flags = FASTIO_SQE_ASYNC | FASTIO_SQE_NOWAIT }),
+		 -EINVAL);
+	CHECK_EQ(submit_raw(rig, &(struct fastio_sqe){ .opcode = FASTIO_OP_ACCEPT,
+						       .addr = 1,
+						       .addr2 = 1,
+						       .flags = FASTIO_SQE_MULTISHOT }),
+		 -EINVAL);
 }
 
 static void calls_that_make_no_sense(void *arg)
@@ -273,12 +314,14 @@ static void calls_that_make_no_sense(void *arg)
 	}
 	if (self) {
 		CHECK_EQ(fastio_enter(self, 1u << 7, 0, 0), -EINVAL);
-		CHECK_EQ(fastio_enter(self, FASTIO_ENTER_WAIT | FASTIO_ENTER_WAIT_ANY, 0, 0), -EINVAL);
+		CHECK_EQ(fastio_enter(self, FASTIO_ENTER_WAIT | FASTIO_ENTER_WAIT_ANY, 0, 0),
+			 -EINVAL);
 		CHECK_EQ(fastio_enter(self, 0, 0, 1000), -EINVAL);
 		CHECK_EQ(fastio_enter(self, FASTIO_ENTER_SPIN, 0, 0), -EINVAL);
 		CHECK_EQ(fastio_enter(self, 0, 256, 0), -EINVAL);
 		CHECK_EQ(fastio_enter(self, FASTIO_ENTER_WAIT, 0, 1000), -ETIME);
-		CHECK_EQ(fastio_enter(self, FASTIO_ENTER_WAIT_ANY | FASTIO_ENTER_SPIN, 1, 1000), -ETIME);
+		CHECK_EQ(fastio_enter(self, FASTIO_ENTER_WAIT_ANY | FASTIO_ENTER_SPIN, 1, 1000),
+			 -ETIME);
 		CHECK_EQ(fastio_enter(self, 0, 0, 0), 0);
 	} else {
 		CHECK_EQ(fastio_serve(fio), 0);
@@ -293,11 +336,15 @@ static void errors_have_names_and_advice(void *arg)
 	static const struct {
 		int err;
 		const char *name;
-	} named[] = { { EINVAL, "EINVAL" }, { -EBUSY, "EBUSY" }, { ETIME, "ETIME" }, { -ENOBUFS, "ENOBUFS" } };
+	} named[] = { { EINVAL, "EINVAL" },
+		      { -EBUSY, "EBUSY" },
+		      { ETIME, "ETIME" },
+		      { -ENOBUFS, "ENOBUFS" } };
 
 	(void)arg;
 	for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++)
-		CHECK(!strcmp(fastio_errno_name(named[i].err), named[i].name), "%s", fastio_errno_name(named[i].err));
+		CHECK(!strcmp(fastio_errno_name(named[i].err), named[i].name), "%s",
+		      fastio_errno_name(named[i].err));
 	CHECK(!strcmp(fastio_strerror(0), "success"));
 	for (int err = -200; err <= 200; err++) {
 		const char *text = fastio_strerror(err);
@@ -305,7 +352,8 @@ static void errors_have_names_and_advice(void *arg)
 		CHECK(text && strlen(text) > 6 && !strchr(text, '\n'), "%d", err);
 		CHECK(text == fastio_strerror(-err));
 	}
-	CHECK(isdigit((unsigned char)fastio_version()[0]) && strchr(fastio_version(), '.'), "%s", fastio_version());
+	CHECK(isdigit((unsigned char)fastio_version()[0]) && strchr(fastio_version(), '.'), "%s",
+	      fastio_version());
 }
 
 static void configuration_becomes_parameters(void *arg)
@@ -337,7 +385,8 @@ static void configuration_becomes_parameters(void *arg)
 	CHECK_EQ(fastio_params_from_conf(&params, &conf, 0, &error), 0);
 	CHECK_EQ(params.worker_cpu[0], FASTIO_NO_CPU);
 	CHECK_EQ(fastio_params_from_conf(&params, &conf, 2, &error), -ERANGE);
-	CHECK(strstr(error.message, "found user worker 2, expected one below max_usr_worker = 2"), "%s", error.message);
+	CHECK(strstr(error.message, "found user worker 2, expected one below max_usr_worker = 2"),
+	      "%s", error.message);
 	conf.max_ker_worker = 0;
 	CHECK_EQ(fastio_params_from_conf(&params, &conf, 0, &error), 0);
 	CHECK_EQ(params.workers, 0);
@@ -392,7 +441,8 @@ int main(int argc, char **argv)
 		{ "CPUs that may not be used", cpus_that_may_not_be_used },
 		{ "back ends that are not there", back_ends_that_are_not_there },
 		{ "an absent device is made up for", absent_device_is_made_up_for },
-		{ "the back end in user space is announced once", back_end_in_user_space_is_announced_once },
+		{ "the back end in user space is announced once",
+		  back_end_in_user_space_is_announced_once },
 		{ "errors have names and advice", errors_have_names_and_advice },
 		{ "configuration becomes parameters", configuration_becomes_parameters },
 		{ "all workers and the own queue fit", all_workers_and_the_own_queue_fit },

@@ -94,12 +94,13 @@ static void readme_server_echoes(void *arg)
 
 int main(int argc, char **argv)
 {
-	static const struct tap_test test = { "the server in README.md echoes", readme_server_echoes };
+	static const struct tap_test test = { "the server in README.md echoes",
+					      readme_server_echoes };
 	const char *slash = strrchr(argv[0], '/');
 
 	(void)argc;
-	snprintf(server_path, sizeof(server_path), "%.*s/readme_server", slash ? (int)(slash - argv[0]) : 1,
-		 slash ? argv[0] : ".");
+	snprintf(server_path, sizeof(server_path), "%.*s/readme_server",
+		 slash ? (int)(slash - argv[0]) : 1, slash ? argv[0] : ".");
 	tap_begin(argv[0]);
 	tap_run(&test, NULL, NULL);
 	return tap_end();

@@ -8,7 +8,9 @@
 
 /* Long enough for any machine that works. */
 #define RIG_WAIT_US 60000000
-/* Long enough to show that something does not happen at once; a pass depends on no more than that. */
+/*
+ * Long enough to show that something does not happen at once; a pass depends on no more than that.
+ */
 #define RIG_QUIET_US 20000
 
 /**
@@ -41,10 +43,15 @@ extern const unsigned int rig_nr_modes;
 
 /* Small rings, so that tests reach their ends. */
 void rig_params(struct fastio_params *params, const struct rig_mode *mode);
-/* Runs all tests in all modes, each with queues of its own and a check that it leaves no descriptor open. */
+/*
+ * Runs all tests in all modes, each with queues of its own and a check that it leaves no descriptor
+ * open.
+ */
 void rig_run(const struct tap_test *tests, unsigned int nr);
 
-/* The next completion, given back already; user_data is ~0 when none came in time. Submits first. */
+/*
+ * The next completion, given back already; user_data is ~0 when none came in time. Submits first.
+ */
 struct fastio_cqe rig_next(struct rig *rig);
 /* The same, noting a failure unless it is for @data; returns its result. */
 int rig_expect(struct rig *rig, uint64_t data);

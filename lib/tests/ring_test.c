@@ -49,8 +49,10 @@ static void no_nop_is_lost_or_out_of_order(void *arg)
 		}
 		REQUIRE(!fastio_submit_and_wait(fio, RIG_WAIT_US));
 		while ((cqe = fastio_next(fio, &queue))) {
-			REQUIRE(cqe->user_data == seen[queue->index] && !cqe->res, "queue %u: found %llu, expected %llu",
-				queue->index, (unsigned long long)cqe->user_data, (unsigned long long)seen[queue->index]);
+			REQUIRE(cqe->user_data == seen[queue->index] && !cqe->res,
+				"queue %u: found %llu, expected %llu", queue->index,
+				(unsigned long long)cqe->user_data,
+				(unsigned long long)seen[queue->index]);
 			seen[queue->index]++;
 			fastio_seen(queue);
 			left--;
@@ -92,9 +94,10 @@ static void full_cq_holds_work_back_and_loses_nothing(void *arg)
 	CHECK(!fastio_get_sqe(queue), "more were taken than there is room for");
 	for (uint64_t i = 0; i < sent; i++) {
 		while (!(cqe = fastio_peek(queue)))
-			REQUIRE(!fastio_wait(rig->fio, RIG_WAIT_US), "after %llu", (unsigned long long)i);
-		REQUIRE(cqe->user_data == i, "found %llu, expected %llu", (unsigned long long)cqe->user_data,
-			(unsigned long long)i);
+			REQUIRE(!fastio_wait(rig->fio, RIG_WAIT_US), "after %llu",
+				(unsigned long long)i);
+		REQUIRE(cqe->user_data == i, "found %llu, expected %llu",
+			(unsigned long long)cqe->user_data, (unsigned long long)i);
 		fastio_seen(queue);
 	}
 	CHECK(rig_quiet(rig));
@@ -130,8 +133,8 @@ static void multishot_waits_for_room(void *arg)
 	while (total < 256) {
 		while (!(cqe = fastio_peek(queue)))
 			REQUIRE(!fastio_wait(rig->fio, RIG_WAIT_US), "after %u", total);
-		REQUIRE(cqe->res == 1 && fastio_cqe_more(cqe) && fastio_cqe_bid(cqe) == total, "%d, buffer %u after %u",
-			cqe->res, fastio_cqe_bid(cqe), total);
+		REQUIRE(cqe->res == 1 && fastio_cqe_more(cqe) && fastio_cqe_bid(cqe) == total,
+			"%d, buffer %u after %u", cqe->res, fastio_cqe_bid(cqe), total);
 		total++;
 		fastio_seen(queue);
 	}
@@ -240,12 +243,14 @@ int main(int argc, char **argv)
 	static const struct tap_test tests[] = {
 		{ "a full SQ is reported", full_sq_is_reported },
 		{ "no NOP is lost or out of order", no_nop_is_lost_or_out_of_order },
-		{ "a full CQ holds work back and loses nothing", full_cq_holds_work_back_and_loses_nothing },
+		{ "a full CQ holds work back and loses nothing",
+		  full_cq_holds_work_back_and_loses_nothing },
 		{ "a multishot waits for room", multishot_waits_for_room },
 		{ "sleeping workers are woken every time", sleeping_workers_are_woken_every_time },
 		{ "a busy queue does not starve another", busy_queue_does_not_starve_another },
 	};
-	static const struct tap_test alone = { "connections are spread by weight", connections_are_spread };
+	static const struct tap_test alone = { "connections are spread by weight",
+					       connections_are_spread };
 
 	(void)argc;
 	tap_begin(argv[0]);

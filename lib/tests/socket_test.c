@@ -199,7 +199,8 @@ static void send_waits_for_room(void *arg)
 	CHECK_EQ(cqe->res, MUCH - sent);
 	fastio_seen(queue);
 	close(pair[0]);
-	while (received < MUCH && poll(&(struct pollfd){ .fd = pair[1], .events = POLLIN }, 1, 10000) > 0)
+	while (received < MUCH &&
+	       poll(&(struct pollfd){ .fd = pair[1], .events = POLLIN }, 1, 10000) > 0)
 		swallow(pair[1], &received);
 	CHECK_EQ(received, MUCH);
 	close(pair[1]);
@@ -214,7 +215,8 @@ static void send_recv_is_one_of_each(void *arg)
 	int pair[2];
 
 	REQUIRE(rig_tcp_pair(pair));
-	fastio_prep_send_recv(rig_sqe(rig, pair[0]), pair[0], "reply", 5, answer, sizeof(answer), 0);
+	fastio_prep_send_recv(rig_sqe(rig, pair[0]), pair[0], "reply", 5, answer, sizeof(answer),
+			      0);
 	CHECK(rig_quiet(rig));
 	CHECK_EQ(recv(pair[1], seen, sizeof(seen), 0), 5);
 	CHECK(!memcmp(seen, "reply", 5));
@@ -271,7 +273,8 @@ static void accept_gives_descriptor_and_address(void *arg)
 	int client, fd;
 
 	REQUIRE(listener >= 0);
-	fastio_prep_accept(rig_sqe(rig, listener), listener, (struct sockaddr *)&peer, &peer_len, SOCK_CLOEXEC);
+	fastio_prep_accept(rig_sqe(rig, listener), listener, (struct sockaddr *)&peer, &peer_len,
+			   SOCK_CLOEXEC);
 	CHECK(rig_quiet(rig));
 	client = rig_connect(port);
 	fd = rig_expect(rig, 0);
@@ -402,10 +405,12 @@ int main(int argc, char **argv)
 		{ "SEND_RECV is one of each", send_recv_is_one_of_each },
 		{ "messages gather and scatter", messages_gather_and_scatter },
 		{ "ACCEPT gives descriptor and address", accept_gives_descriptor_and_address },
-		{ "multishot ACCEPT goes on until cancelled", multishot_accept_goes_on_until_cancelled },
+		{ "multishot ACCEPT goes on until cancelled",
+		  multishot_accept_goes_on_until_cancelled },
 		{ "POLL reports events", poll_reports_events },
 		{ "CLOSE closes", close_closes },
-		{ "a descriptor used again is another file", descriptor_used_again_is_another_file },
+		{ "a descriptor used again is another file",
+		  descriptor_used_again_is_another_file },
 	};
 
 	(void)argc;

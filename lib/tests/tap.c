@@ -22,8 +22,8 @@ static void out_of_time(int signal_number)
 	static const char text[] = "Bail out! a test did not end in time: ";
 
 	(void)signal_number;
-	if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0 || write(STDOUT_FILENO, running, strlen(running)) < 0 ||
-	    write(STDOUT_FILENO, "\n", 1) < 0)
+	if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0 ||
+	    write(STDOUT_FILENO, running, strlen(running)) < 0 || write(STDOUT_FILENO, "\n", 1) < 0)
 		_exit(98);
 	_exit(99);
 }
@@ -57,8 +57,8 @@ void tap_skip(const char *why)
 
 void tap_run(const struct tap_test *test, const char *suffix, void *arg)
 {
-	snprintf(running, sizeof(running), "%s%s%s%s", test->name, suffix ? " [" : "", suffix ? suffix : "",
-		 suffix ? "]" : "");
+	snprintf(running, sizeof(running), "%s%s%s%s", test->name, suffix ? " [" : "",
+		 suffix ? suffix : "", suffix ? "]" : "");
 	failed = false;
 	skipped = NULL;
 	alarm(LIMIT_S);
@@ -66,8 +66,8 @@ void tap_run(const struct tap_test *test, const char *suffix, void *arg)
 	alarm(0);
 	count++;
 	failures += failed;
-	printf("%s %u - %s%s%s\n", failed ? "not ok" : "ok", count, running, skipped ? " # SKIP " : "",
-	       skipped ? skipped : "");
+	printf("%s %u - %s%s%s\n", failed ? "not ok" : "ok", count, running,
+	       skipped ? " # SKIP " : "", skipped ? skipped : "");
 }
 
 int tap_end(void)

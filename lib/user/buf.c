@@ -38,7 +38,10 @@ static int touch(const struct user_context *context, const struct iovec *buffer)
 		return -EINVAL;
 	if (!madvise((void *)from, to - from, MADV_POPULATE_WRITE))
 		return 0;
-	/* EINVAL says "not writable", or that Linux is older than 5.14; then all we can see is whether it is mapped. */
+	/*
+	 * EINVAL says "not writable", or that Linux is older than 5.14; then all we can see is
+	 * whether it is mapped.
+	 */
 	if (errno == EINVAL && madvise(context->memory, page, MADV_POPULATE_WRITE) &&
 	    !madvise((void *)from, to - from, MADV_NORMAL))
 		return 0;

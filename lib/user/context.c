@@ -36,7 +36,8 @@ static size_t ring_bytes(const struct user_context *context)
 
 static void *map(size_t bytes, int flags)
 {
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 
 	return memory == MAP_FAILED ? NULL : memory;
 }
@@ -196,7 +197,8 @@ static int make(struct user_context *context)
 		return -ENOMEM;
 	madvise(context->memory, context->memory_bytes, MADV_DONTFORK);
 	for (uint32_t i = 0; i < context->nr_rings && !ret; i++)
-		ret = make_ring(&context->rings[i], &priv->queues[i], (char *)context->memory + bytes * i);
+		ret = make_ring(&context->rings[i], &priv->queues[i],
+				(char *)context->memory + bytes * i);
 	return ret ? ret : open_context_fds(context);
 }
 
@@ -211,11 +213,12 @@ static int user_setup(struct fastio_private *priv, struct fastio_error *error)
 			user_free(priv, false);
 	}
 	if (ret)
-		return fastio_fail(error, ret, "cannot make %u rings in user space (%s): %s", priv->fio.nr_queues,
-				   fastio_errno_name(ret), fastio_strerror(ret));
+		return fastio_fail(error, ret, "cannot make %u rings in user space (%s): %s",
+				   priv->fio.nr_queues, fastio_errno_name(ret),
+				   fastio_strerror(ret));
 	priv->fio.ops = (1ull << FASTIO_OP_LAST) - 1;
-	priv->fio.features = FASTIO_FEAT_MULTISHOT | FASTIO_FEAT_FIXED_BUFS | FASTIO_FEAT_BUF_RINGS | FASTIO_FEAT_POLL |
-			     FASTIO_FEAT_SEND_RECV;
+	priv->fio.features = FASTIO_FEAT_MULTISHOT | FASTIO_FEAT_FIXED_BUFS |
+			     FASTIO_FEAT_BUF_RINGS | FASTIO_FEAT_POLL | FASTIO_FEAT_SEND_RECV;
 	priv->fio.max_slots = priv->params.max_slots;
 	return 0;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Waiting for files. Each ring has an epoll; a file is armed for one report of what its waiting requests want, and armed
- * again when some still wait after it. A slot pins its file by a duplicate descriptor, as the module does by a reference.
+ * Waiting for files. Each ring has an epoll; a file is armed for one report of what its waiting
+ * requests want, and armed again when some still wait after it. A slot pins its file by a duplicate
+ * descriptor, as the module does by a reference.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +48,8 @@ static void wait_on(struct user_file *file, struct user_req *req, enum user_side
 	fio_count(&req->ring->stats.parked, 1);
 }
 
-static struct user_req *stop_waiting(struct user_ring *ring, struct user_file *file, enum user_side side)
+static struct user_req *stop_waiting(struct user_ring *ring, struct user_file *file,
+				     enum user_side side)
 {
 	struct user_req *req = user_list_take(&file->waiting[side]);
 
@@ -122,8 +124,9 @@ static int epoll_control(struct user_ring *ring, struct user_file *file, int op,
 }
 
 /*
- * Arms a file for what waits on it, @newest being the request that came last. A program may have closed the descriptor and
- * got its number again for another file; epoll has forgotten the old one, and those who waited for it are told.
+ * Arms a file for what waits on it, @newest being the request that came last. A program may have
+ * closed the descriptor and got its number again for another file; epoll has forgotten the old one,
+ * and those who waited for it are told.
  */
 static int arm(struct user_ring *ring, struct user_file *file, const struct user_req *newest)
 {
@@ -154,7 +157,8 @@ static void end_or_punt_all(struct user_ring *ring, struct user_file *file, int 
 		struct user_req *req;
 
 		while ((req = stop_waiting(ring, file, (enum user_side)side))) {
-			if (err == -EPERM && req->sqe.opcode >= FASTIO_OP_READ && req->sqe.opcode <= FASTIO_OP_WRITEV)
+			if (err == -EPERM && req->sqe.opcode >= FASTIO_OP_READ &&
+			    req->sqe.opcode <= FASTIO_OP_WRITEV)
 				fio_punt(req);
 			else
 				fio_complete(req, err == -EPERM ? -EOPNOTSUPP : err, 0);
@@ -162,7 +166,8 @@ static void end_or_punt_all(struct user_ring *ring, struct user_file *file, int 
 	}
 }
 
-static void arm_or_end(struct user_ring *ring, struct user_file *file, const struct user_req *newest)
+static void arm_or_end(struct user_ring *ring, struct user_file *file,
+		       const struct user_req *newest)
 {
 	int ret = arm(ring, file, newest);
 
@@ -183,7 +188,10 @@ static bool settle(struct user_file *file, struct user_req *req, enum user_outco
 		fio_punt(req);
 		return true;
 	case USER_TO_RECEIVE:
-		/* Behind the receives that wait already; the caller's next step is the receive side. */
+		/*
+		 * Behind the receives that wait already; the caller's next step is the receive
+		 * side.
+		 */
 		wait_on(file, req, USER_RECEIVE);
 		return true;
 	case USER_LATER:
@@ -300,7 +308,9 @@ static int pin(int fd)
 	int pinned;
 
 	getrlimit(RLIMIT_NOFILE, &limit);
-	pinned = fcntl(fd, F_DUPFD_CLOEXEC, limit.rlim_cur / 2 < SLOT_FD_FLOOR ? (int)(limit.rlim_cur / 2) : SLOT_FD_FLOOR);
+	pinned = fcntl(fd, F_DUPFD_CLOEXEC,
+		       limit.rlim_cur / 2 < SLOT_FD_FLOOR ? (int)(limit.rlim_cur / 2)
+							  : SLOT_FD_FLOOR);
 	if (pinned < 0 && errno == EMFILE)
 		pinned = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	return pinned < 0 ? -errno : pinned;
@@ -321,12 +331,16 @@ int fio_slot_make(struct user_ring *ring, int fd)
 	pinned = pin(fd);
 	if (pinned < 0)
 		return pinned;
-	if (!__atomic_compare_exchange_n(&context->slot_owner[fd], &none, (uint8_t)(ring->index + 1), false,
-					 __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+	if (!__atomic_compare_exchange_n(&context->slot_owner[fd], &none,
+					 (uint8_t)(ring->index + 1), false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_ACQUIRE)) {
 		close(pinned);
 		return -EEXIST;
 	}
-	/* Those who wait without the slot are armed under the number, and would be lost under another. */
+	/*
+	 * Those who wait without the slot are armed under the number, and would be lost under
+	 * another.
+	 */
 	end_all_waiting(file, -ECANCELED, NULL);
 	if (file->known)
 		epoll_control(ring, file, EPOLL_CTL_DEL, 0);
@@ -348,7 +362,9 @@ int fio_slot_get(struct user_ring *ring, int fd)
 		if (ret != -EEXIST)
 			return ret;
 	}
-	return __atomic_load_n(&context->slot_owner[fd], __ATOMIC_ACQUIRE) == ring->index + 1 ? 0 : -EXDEV;
+	return __atomic_load_n(&context->slot_owner[fd], __ATOMIC_ACQUIRE) == ring->index + 1
+		       ? 0
+		       : -EXDEV;
 }
 
 int fio_slot_drop(struct user_ring *ring, int fd)

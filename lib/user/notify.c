@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Telling the program of completions. A descriptor becomes readable with the first completion after the program was last
- * told, and stays so until it has found all CQs empty; so a busy program costs its workers no system call.
+ * Telling the program of completions. A descriptor becomes readable with the first completion after
+ * the program was last told, and stays so until it has found all CQs empty; so a busy program costs
+ * its workers no system call.
  */
 #include <errno.h>
 #include <poll.h>
@@ -14,7 +15,10 @@ void fio_tell(struct user_context *context)
 {
 	uint64_t one = 1;
 
-	/* The tail before this look. Pairs with fio_forget_told(): one of the two sees what the other wrote. */
+	/*
+	 * The tail before this look. Pairs with fio_forget_told(): one of the two sees what the
+	 * other wrote.
+	 */
 	if (__atomic_load_n(&context->done_told, __ATOMIC_SEQ_CST) ||
 	    __atomic_exchange_n(&context->done_told, 1, __ATOMIC_SEQ_CST))
 		return;
@@ -28,7 +32,10 @@ bool fio_forget_told(struct user_context *context)
 	uint64_t count;
 
 	__atomic_exchange_n(&context->done_told, 0, __ATOMIC_SEQ_CST);
-	/* Also when nobody had told: a teller may be between its two steps, or have come late with the second. */
+	/*
+	 * Also when nobody had told: a teller may be between its two steps, or have come late with
+	 * the second.
+	 */
 	while (read(context->done_fd, &count, sizeof(count)) < 0 && errno == EINTR)
 		;
 	if (!fastio_any_cqe(&context->priv->fio))
@@ -39,7 +46,8 @@ bool fio_forget_told(struct user_context *context)
 
 bool fio_emptied(struct fastio_private *priv)
 {
-	return __atomic_load_n(&priv->user->done_told, __ATOMIC_RELAXED) && fio_forget_told(priv->user);
+	return __atomic_load_n(&priv->user->done_told, __ATOMIC_RELAXED) &&
+	       fio_forget_told(priv->user);
 }
 
 int fio_wait(struct fastio_private *priv, uint32_t timeout_us)

@@ -40,11 +40,14 @@ struct rule {
 
 static const struct rule rules[FASTIO_OP_LAST] = {
 	[FASTIO_OP_NOP] = { 0, 0, 0 },
-	[FASTIO_OP_ACCEPT] = { FD | ADDR | ADDR2 | OP_FLAGS, SLOT | MULTISHOT | NOWAIT, SOCK_CLOEXEC | SOCK_NONBLOCK },
-	[FASTIO_OP_RECV] = { FD | ADDR | LEN | OP_FLAGS | BUF, SLOT | MULTISHOT | SELECT | FIXED | NOWAIT,
+	[FASTIO_OP_ACCEPT] = { FD | ADDR | ADDR2 | OP_FLAGS, SLOT | MULTISHOT | NOWAIT,
+			       SOCK_CLOEXEC | SOCK_NONBLOCK },
+	[FASTIO_OP_RECV] = { FD | ADDR | LEN | OP_FLAGS | BUF,
+			     SLOT | MULTISHOT | SELECT | FIXED | NOWAIT, ANY_MSG_FLAGS },
+	[FASTIO_OP_SEND] = { FD | ADDR | LEN | OP_FLAGS | BUF, SLOT | FIXED | NOWAIT,
 			     ANY_MSG_FLAGS },
-	[FASTIO_OP_SEND] = { FD | ADDR | LEN | OP_FLAGS | BUF, SLOT | FIXED | NOWAIT, ANY_MSG_FLAGS },
-	[FASTIO_OP_SEND_RECV] = { FD | ADDR | LEN | OP_FLAGS | ADDR2 | LEN2 | BUF, SLOT | SELECT, ANY_MSG_FLAGS },
+	[FASTIO_OP_SEND_RECV] = { FD | ADDR | LEN | OP_FLAGS | ADDR2 | LEN2 | BUF, SLOT | SELECT,
+				  ANY_MSG_FLAGS },
 	[FASTIO_OP_RECVMSG] = { FD | ADDR | OP_FLAGS, SLOT | NOWAIT, ANY_MSG_FLAGS },
 	[FASTIO_OP_SENDMSG] = { FD | ADDR | OP_FLAGS, SLOT | NOWAIT, ANY_MSG_FLAGS },
 	[FASTIO_OP_READ] = { FD | ADDR | LEN | OFF | BUF, SLOT | FIXED | ASYNC | NOWAIT, 0 },
@@ -64,23 +67,27 @@ static const struct rule rules[FASTIO_OP_LAST] = {
 
 static uint32_t fields_used(const struct fastio_sqe *sqe)
 {
-	return (sqe->buf ? BUF : 0) | (sqe->fd ? FD : 0) | (sqe->addr ? ADDR : 0) | (sqe->len ? LEN : 0) |
-	       (sqe->op_flags ? OP_FLAGS : 0) | (sqe->off ? OFF : 0) | (sqe->addr2 ? ADDR2 : 0) |
-	       (sqe->len2 ? LEN2 : 0) | (sqe->fd2 ? FD2 : 0);
+	return (sqe->buf ? BUF : 0) | (sqe->fd ? FD : 0) | (sqe->addr ? ADDR : 0) |
+	       (sqe->len ? LEN : 0) | (sqe->op_flags ? OP_FLAGS : 0) | (sqe->off ? OFF : 0) |
+	       (sqe->addr2 ? ADDR2 : 0) | (sqe->len2 ? LEN2 : 0) | (sqe->fd2 ? FD2 : 0);
 }
 
 /* Rules that depend on more than one field. */
 static bool fields_agree(const struct fastio_sqe *sqe)
 {
-	bool fixed = sqe->flags & FIXED, select = sqe->flags & SELECT, multishot = sqe->flags & MULTISHOT;
+	bool fixed = sqe->flags & FIXED, select = sqe->flags & SELECT,
+	     multishot = sqe->flags & MULTISHOT;
 
 	if ((fixed && select) || (sqe->buf && !fixed && !select))
+		return false;
+	if (sqe->flags & ASYNC && sqe->flags & NOWAIT)
 		return false;
 	switch (sqe->opcode) {
 	case FASTIO_OP_ACCEPT:
 		return !multishot || (!sqe->addr && !sqe->addr2);
 	case FASTIO_OP_RECV:
-		return (!multishot || select) && (!select || !sqe->addr);
+		return select ? !sqe->addr && !(sqe->op_flags & (MSG_WAITALL | MSG_PEEK))
+			      : !multishot;
 	case FASTIO_OP_SEND_RECV:
 		return !select || !sqe->addr2;
 	case FASTIO_OP_READV:
@@ -192,7 +199,8 @@ static void issue_on_file(struct user_req *req)
 
 	if (req->sqe.flags & FASTIO_SQE_SLOT)
 		ret = fio_slot_get(req->ring, req->sqe.fd);
-	if (!ret && req->sqe.flags & FASTIO_SQE_FIXED_BUF && !fio_fixed_buf_fits(req->ring->context, &req->sqe))
+	if (!ret && req->sqe.flags & FASTIO_SQE_FIXED_BUF &&
+	    !fio_fixed_buf_fits(req->ring->context, &req->sqe))
 		ret = -EFAULT;
 	if (ret)
 		fio_complete(req, ret, 0);
@@ -202,11 +210,22 @@ static void issue_on_file(struct user_req *req)
 		fio_run_or_wait(req, side_of(req));
 }
 
+/* As the module refuses its own device. */
+static bool names_ourselves(const struct user_req *req)
+{
+	const struct user_context *context = req->ring->context;
+
+	return rules[req->sqe.opcode].fields & FD &&
+	       (req->sqe.fd == context->poll_fd || req->sqe.fd == context->done_fd);
+}
+
 /* Starts a request that was just taken. */
 void fio_issue(struct user_req *req)
 {
 	int ret = fio_check(&req->sqe);
 
+	if (!ret && names_ourselves(req))
+		ret = -EBADF;
 	if (ret) {
 		fio_complete(req, ret, 0);
 		return;

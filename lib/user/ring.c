@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Taking SQEs and posting CQEs. A request is taken only when there is room for its completion, and keeps that room until
- * it completes; a multishot posts more only into room that nobody has. So the CQ cannot overflow.
+ * Taking SQEs and posting CQEs. A request is taken only when there is room for its completion, and
+ * keeps that room until it completes; a multishot posts more only into room that nobody has. So the
+ * CQ cannot overflow.
  */
 #include "user.h"
 
@@ -19,7 +20,10 @@ bool fio_has_room(const struct user_ring *ring)
 
 bool fio_sq_waits(const struct user_ring *ring)
 {
-	/* After the flags were set: the last look before sleep must not be older. Pairs with fastio_submit(). */
+	/*
+	 * After the flags were set: the last look before sleep must not be older. Pairs with
+	 * fastio_submit().
+	 */
 	return __atomic_load_n(&ring->head->sq_tail, __ATOMIC_SEQ_CST) != ring->sq_head;
 }
 

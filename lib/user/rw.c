@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Reading and writing files of all kinds: without blocking where that is possible, else in a wq thread. */
+/*
+ * Reading and writing files of all kinds: without blocking where that is possible, else in a wq
+ * thread.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -49,7 +52,8 @@ static ssize_t move(const struct transfer *transfer, int fd, int flags)
 
 static ssize_t move_socket(const struct transfer *transfer, int fd, int flags)
 {
-	struct msghdr msg = { .msg_iov = (struct iovec *)transfer->vector, .msg_iovlen = (size_t)transfer->count };
+	struct msghdr msg = { .msg_iov = (struct iovec *)transfer->vector,
+			      .msg_iovlen = (size_t)transfer->count };
 
 	if (transfer->offset != -1) {
 		errno = ESPIPE;
@@ -66,7 +70,9 @@ static enum user_outcome settle(struct user_req *req, ssize_t ret, enum user_out
 	return USER_DONE;
 }
 
-/* As much as a pipe that says it is writable takes without blocking. Its vector points to @segment. */
+/*
+ * As much as a pipe that says it is writable takes without blocking. Its vector points to @segment.
+ */
 static struct transfer first_part(const struct transfer *transfer, struct iovec *segment)
 {
 	struct transfer part = *transfer;
@@ -143,13 +149,15 @@ static bool wait_for(const struct user_context *context, int fd, short events, i
 	return !files[0].revents;
 }
 
-static ssize_t send_all(const struct user_context *context, int fd, bool socket, const char *bytes, size_t len)
+static ssize_t send_all(const struct user_context *context, int fd, bool socket, const char *bytes,
+			size_t len)
 {
 	size_t done = 0;
 
 	while (done < len) {
-		ssize_t ret = socket ? send(fd, bytes + done, len - done, MSG_DONTWAIT | MSG_NOSIGNAL) :
-				       write(fd, bytes + done, len - done);
+		ssize_t ret =
+			socket ? send(fd, bytes + done, len - done, MSG_DONTWAIT | MSG_NOSIGNAL)
+			       : write(fd, bytes + done, len - done);
 
 		if (ret >= 0)
 			done += (size_t)ret;
@@ -159,8 +167,12 @@ static ssize_t send_all(const struct user_context *context, int fd, bool socket,
 	return (ssize_t)done;
 }
 
-/* By reading and sending: sendfile(2) into a blocking socket could not be interrupted when all is to end. */
-static ssize_t copy_file(const struct user_context *context, const struct fastio_sqe *sqe, int out, char *buffer)
+/*
+ * By reading and sending: sendfile(2) into a blocking socket could not be interrupted when all is
+ * to end.
+ */
+static ssize_t copy_file(const struct user_context *context, const struct fastio_sqe *sqe, int out,
+			 char *buffer)
 {
 	bool current = sqe->off == FASTIO_OFF_CURRENT;
 	off_t from = current ? lseek(sqe->fd2, 0, SEEK_CUR) : (off_t)sqe->off;
@@ -187,10 +199,13 @@ static ssize_t copy_file(const struct user_context *context, const struct fastio
 	}
 	if (current && done && lseek(sqe->fd2, from + (off_t)done, SEEK_SET) < 0)
 		return -errno;
-	return done ? (ssize_t)done : ret == -ESPIPE ? -EINVAL : ret;
+	return done ? (ssize_t)done : ret;
 }
 
-/* Opens a file. A FIFO without a reader is tried again and again rather than waited for without end. */
+/*
+ * Opens a file. A FIFO without a reader is tried again and again rather than waited for without
+ * end.
+ */
 static int open_path(const struct user_context *context, const struct fastio_sqe *sqe)
 {
 	const char *path = at(sqe->addr);
@@ -198,7 +213,8 @@ static int open_path(const struct user_context *context, const struct fastio_sqe
 	struct stat info;
 	int fd;
 
-	if (flags & (O_NONBLOCK | O_PATH | O_CREAT) || stat(path, &info) || !S_ISFIFO(info.st_mode)) {
+	if (flags & (O_NONBLOCK | O_PATH | O_CREAT) || stat(path, &info) ||
+	    !S_ISFIFO(info.st_mode)) {
 		fd = openat(AT_FDCWD, path, flags, (mode_t)sqe->len);
 		return fd < 0 ? -errno : fd;
 	}
@@ -209,7 +225,8 @@ static int open_path(const struct user_context *context, const struct fastio_sqe
 	return fd;
 }
 
-static ssize_t move_when_ready(const struct user_context *context, const struct fastio_sqe *sqe, int fd)
+static ssize_t move_when_ready(const struct user_context *context, const struct fastio_sqe *sqe,
+			       int fd)
 {
 	struct transfer transfer;
 	struct stat info;
@@ -223,7 +240,8 @@ static ssize_t move_when_ready(const struct user_context *context, const struct 
 		return ret < 0 ? -errno : ret;
 	}
 	while ((ret = try_stream(&transfer, fd, S_ISSOCK(info.st_mode))) < 0)
-		if (errno != EAGAIN || !wait_for(context, fd, transfer.write ? POLLOUT : POLLIN, -1))
+		if (errno != EAGAIN ||
+		    !wait_for(context, fd, transfer.write ? POLLOUT : POLLIN, -1))
 			return -errno;
 	return ret;
 }

@@ -24,7 +24,8 @@ static void drain(int fd)
 static void run_events(struct user_ring *ring, unsigned int most, int timeout_ms)
 {
 	struct epoll_event events[EVENTS];
-	int count = epoll_wait(ring->epoll_fd, events, most < EVENTS ? (int)most : EVENTS, timeout_ms);
+	int count =
+		epoll_wait(ring->epoll_fd, events, most < EVENTS ? (int)most : EVENTS, timeout_ms);
 
 	for (int i = 0; i < count; i++) {
 		if (events[i].data.u64 == USER_EVENT_KICK)
@@ -42,14 +43,20 @@ static bool ready_can_go_on(const struct user_ring *ring)
 	return ring->ready && fio_has_room(ring);
 }
 
-/* Does what can be done now without blocking, at most @most operations of each kind. Returns how much that was. */
+/*
+ * Does what can be done now without blocking, at most @most operations of each kind. Returns how
+ * much that was.
+ */
 static uint32_t pass(struct user_ring *ring, unsigned int most, bool look_at_files)
 {
 	uint32_t before = ring->cq_tail;
 	uint32_t taken = 0;
 	struct user_req *req;
 
-	/* Kicks are taken first: what they were for is then looked at below, and not forgotten until the next one. */
+	/*
+	 * Kicks are taken first: what they were for is then looked at below, and not forgotten
+	 * until the next one.
+	 */
 	if (look_at_files || ring->waiting)
 		run_events(ring, most, 0);
 	fio_timer_run(ring);
@@ -80,7 +87,8 @@ static void set_flags(struct user_ring *ring, uint32_t flags)
 
 static bool has_work(const struct user_ring *ring)
 {
-	return fio_sq_has_work(ring) || ready_can_go_on(ring) || __atomic_load_n(&ring->wq_any_done, __ATOMIC_ACQUIRE) ||
+	return fio_sq_has_work(ring) || ready_can_go_on(ring) ||
+	       __atomic_load_n(&ring->wq_any_done, __ATOMIC_ACQUIRE) ||
 	       __atomic_load_n(&ring->context->priv->stopping, __ATOMIC_ACQUIRE);
 }
 
@@ -100,7 +108,8 @@ static bool claim(struct user_ring *ring)
 {
 	int nobody = 0;
 
-	return __atomic_compare_exchange_n(&ring->served, &nobody, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n(&ring->served, &nobody, 1, false, __ATOMIC_ACQUIRE,
+					   __ATOMIC_RELAXED);
 }
 
 static void release(struct user_ring *ring)
@@ -201,7 +210,8 @@ static int sleep_in_stay(const struct stay *stay, uint64_t now_ns)
 		return 0;
 	timeout = (struct timespec){ (time_t)(left_ns / 1000000000), (long)(left_ns % 1000000000) };
 	fio_count(&stay->ring->stats.sleeps, 1);
-	return ppoll(files, any ? 2 : 1, left_ns > INT64_MAX ? NULL : &timeout, NULL) < 0 ? -errno : 0;
+	return ppoll(files, any ? 2 : 1, left_ns > INT64_MAX ? NULL : &timeout, NULL) < 0 ? -errno
+											  : 0;
 }
 
 static int serve_for_a_stay(const struct stay *stay)
@@ -231,7 +241,9 @@ static int serve_for_a_stay(const struct stay *stay)
 	}
 }
 
-/* Says what is left to do, for fastio_self_is_due() and for those who sleep on the poll descriptor. */
+/*
+ * Says what is left to do, for fastio_self_is_due() and for those who sleep on the poll descriptor.
+ */
 static void leave(struct user_ring *ring)
 {
 	struct itimerspec due = { .it_value = { 0, 0 } };
@@ -247,10 +259,13 @@ static void leave(struct user_ring *ring)
 	set_flags(ring, 0);
 }
 
-int fio_enter(struct fastio_queue *queue, unsigned int flags, unsigned int batch, uint32_t timeout_us)
+int fio_enter(struct fastio_queue *queue, unsigned int flags, unsigned int batch,
+	      uint32_t timeout_us)
 {
 	struct fastio_private *priv = fastio_private(queue->fio);
-	struct stay stay = { .ring = &priv->user->rings[queue->index], .flags = flags, .deadline_ns = UINT64_MAX };
+	struct stay stay = { .ring = &priv->user->rings[queue->index],
+			     .flags = flags,
+			     .deadline_ns = UINT64_MAX };
 	bool waits = flags & (FASTIO_ENTER_WAIT | FASTIO_ENTER_WAIT_ANY);
 	uint32_t count;
 	int ret;

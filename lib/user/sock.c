@@ -68,19 +68,23 @@ enum user_outcome fio_accept(struct user_req *req, int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
 
-	/* Two who accept from one listener: the slower of them would block in accept4(), whatever poll() said. */
+	/*
+	 * Two who accept from one listener: the slower of them would block in accept4(), whatever
+	 * poll() said.
+	 */
 	if (flags >= 0 && !(flags & O_NONBLOCK))
 		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 	if (req->sqe.flags & FASTIO_SQE_MULTISHOT)
 		return accept_many(req, fd);
-	return settle(req, accept4(fd, at(req->sqe.addr), at(req->sqe.addr2), (int)req->sqe.op_flags));
+	return settle(req,
+		      accept4(fd, at(req->sqe.addr), at(req->sqe.addr2), (int)req->sqe.op_flags));
 }
 
 /* Receives into plain memory; with MSG_WAITALL goes on where it stopped. */
 static enum user_outcome recv_plain(struct user_req *req, int fd, uint64_t addr, uint32_t len)
 {
-	bool all = req->sqe.opcode == FASTIO_OP_RECV && (req->sqe.op_flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL &&
-		   is_stream(fd);
+	bool all = req->sqe.opcode == FASTIO_OP_RECV &&
+		   (req->sqe.op_flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL && is_stream(fd);
 	int flags = MSG_DONTWAIT | (req->sqe.opcode == FASTIO_OP_RECV ? (int)req->sqe.op_flags : 0);
 
 	len = len < MAX_BYTES ? len : MAX_BYTES;
@@ -115,7 +119,8 @@ static enum user_outcome recv_without_buffer(struct user_req *req, int fd)
 	return outcome;
 }
 
-static enum user_outcome recv_selected(struct user_req *req, int fd, struct user_group *group, uint32_t most)
+static enum user_outcome recv_selected(struct user_req *req, int fd, struct user_group *group,
+				       uint32_t most)
 {
 	int flags = MSG_DONTWAIT | (req->sqe.opcode == FASTIO_OP_RECV ? (int)req->sqe.op_flags : 0);
 	struct fastio_buf *buf = fio_group_peek(group);
@@ -183,7 +188,8 @@ enum user_outcome fio_send(struct user_req *req, int fd)
 	uint32_t len = req->sqe.len < MAX_BYTES ? req->sqe.len : MAX_BYTES;
 
 	for (;;) {
-		enum user_outcome outcome = settle(req, send(fd, at(req->sqe.addr + req->done), len - req->done, flags));
+		enum user_outcome outcome = settle(req, send(fd, at(req->sqe.addr + req->done),
+							     len - req->done, flags));
 
 		if (outcome != USER_DONE || req->res < 0)
 			return outcome;
@@ -201,5 +207,6 @@ enum user_outcome fio_recvmsg(struct user_req *req, int fd)
 
 enum user_outcome fio_sendmsg(struct user_req *req, int fd)
 {
-	return settle(req, sendmsg(fd, at(req->sqe.addr), (int)req->sqe.op_flags | MSG_DONTWAIT | MSG_NOSIGNAL));
+	return settle(req, sendmsg(fd, at(req->sqe.addr),
+				   (int)req->sqe.op_flags | MSG_DONTWAIT | MSG_NOSIGNAL));
 }

@@ -25,9 +25,11 @@ static void sink(struct user_ring *ring, uint32_t at, struct user_req *req)
 	for (;;) {
 		uint32_t child = 2 * at + 1;
 
-		if (child + 1 < ring->nr_timers && ring->timers[child + 1]->deadline_ns < ring->timers[child]->deadline_ns)
+		if (child + 1 < ring->nr_timers &&
+		    ring->timers[child + 1]->deadline_ns < ring->timers[child]->deadline_ns)
 			child++;
-		if (child >= ring->nr_timers || ring->timers[child]->deadline_ns >= req->deadline_ns)
+		if (child >= ring->nr_timers ||
+		    ring->timers[child]->deadline_ns >= req->deadline_ns)
 			break;
 		place(ring, at, ring->timers[child]);
 		at = child;
@@ -40,7 +42,8 @@ void fio_timer_add(struct user_req *req)
 	uint64_t now_ns = fastio_now_ns();
 	uint64_t from_ns = req->sqe.op_flags & FASTIO_TIMEOUT_ABS ? 0 : now_ns;
 
-	req->deadline_ns = req->sqe.off < UINT64_MAX - from_ns ? from_ns + req->sqe.off : UINT64_MAX;
+	req->deadline_ns =
+		req->sqe.off < UINT64_MAX - from_ns ? from_ns + req->sqe.off : UINT64_MAX;
 	if (req->deadline_ns <= now_ns) {
 		fio_complete(req, -ETIME, 0);
 		return;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The user-space back end: what /dev/fastio does, done by threads that make the system calls. It reads and writes
- * the same rings by the same rules, so that programs cannot tell the difference but by the clock.
+ * The user-space back end: what /dev/fastio does, done by threads that make the system calls. It
+ * reads and writes the same rings by the same rules, so that programs cannot tell the difference
+ * but by the clock.
  *
- * One thread at a time serves a ring: its worker, or the program's thread inside enter. Everything in struct user_ring
- * belongs to that thread, but for what its comment names. A request waits in the queue of its file until epoll says
- * that the file is ready; what would block for other reasons goes to the wq threads and comes back on a list.
+ * One thread at a time serves a ring: its worker, or the program's thread inside enter. Everything
+ * in struct user_ring belongs to that thread, but for what its comment names. A request waits in
+ * the queue of its file until epoll says that the file is ready; what would block for other reasons
+ * goes to the wq threads and comes back on a list.
  */
 #ifndef FASTIO_USER_H
 #define FASTIO_USER_H
@@ -13,7 +15,12 @@
 #include "internal.h"
 
 /* What is waited for on a file. Send and receive sides do not hold each other up. */
-enum user_side { USER_RECEIVE, USER_SEND, USER_POLL, USER_SIDES };
+enum user_side {
+	USER_RECEIVE,
+	USER_SEND,
+	USER_POLL,
+	USER_SIDES
+};
 
 enum user_state {
 	USER_FREE, /* not in flight */
@@ -27,7 +34,7 @@ enum user_state {
 enum user_outcome {
 	USER_DONE, /* req->res and req->cqe_flags are set */
 	USER_BLOCKED, /* try again when the file is ready */
-	USER_LATER, /* a multishot had its share, or there is no room for its completions: try again in the next pass */
+	USER_LATER, /* had its share, or lacks room for completions: try again in the next pass */
 	USER_PUNT, /* would block where epoll cannot help: for the wq threads */
 	USER_TO_RECEIVE, /* a fused send is through: now the receive */
 };
@@ -116,7 +123,8 @@ struct user_file {
  * @nr_timers: entries of @timers
  * @epoll_fd: all files with waiting requests, and @event_fd
  * @event_fd: wakes the server; written by anybody
- * @timer_fd: the program's own queue only: makes @epoll_fd readable when a time-out is due and nobody serves; else -1
+ * @timer_fd: the program's own queue only: makes @epoll_fd readable when a time-out is due and
+ *	nobody serves; else -1
  * @wq_done: requests back from the wq threads; under user_context.wq_lock
  * @wq_any_done: @wq_done is not empty; atomic
  * @wq_out: requests with the wq threads
@@ -153,7 +161,8 @@ struct user_ring {
 
 /**
  * struct user_group - a group of provided buffers
- * @lock: held while a buffer is taken and filled, so that the ring of buffers does not go away meanwhile
+ * @lock: held while a buffer is taken and filled, so that the ring of buffers does not go away
+ *	meanwhile
  * @ring: shared memory, NULL when there is no such group
  * @owner: index of the ring that may use it
  * @entries: a power of two
@@ -277,7 +286,8 @@ struct fastio_buf *fio_group_peek(struct user_group *group);
 
 /* serve.c */
 int fio_worker(struct fastio_private *priv, unsigned int index);
-int fio_enter(struct fastio_queue *queue, unsigned int flags, unsigned int batch, uint32_t timeout_us);
+int fio_enter(struct fastio_queue *queue, unsigned int flags, unsigned int batch,
+	      uint32_t timeout_us);
 void fio_kick(struct user_ring *ring);
 
 /* notify.c */
@@ -292,7 +302,8 @@ void fio_tell(struct user_context *context);
 
 static inline void fio_count(__u64 *counter, __u64 more)
 {
-	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + more, __ATOMIC_RELAXED);
+	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + more,
+			 __ATOMIC_RELAXED);
 }
 
 static inline void user_list_add(struct user_list *list, struct user_req *req)

@@ -88,7 +88,10 @@ static struct user_req *next_request(struct user_context *context)
 	return req;
 }
 
-/* The body of a wq thread. It sleeps rather than polls: a program that waits for a disk does not notice. */
+/*
+ * The body of a wq thread. It sleeps rather than polls: a program that waits for a disk does not
+ * notice.
+ */
 int fio_wq_worker(struct user_context *context, unsigned int index)
 {
 	char *copy_buffer = context->wq_buffer + (size_t)index * USER_COPY_BYTES;
