@@ -28,7 +28,7 @@ struct conf_key {
 	int min, max, initial;
 };
 
-/* clang-format off: it takes the # for a directive. */
+/* clang-format off */
 #define KEY(field, min, max, initial) \
 	{ #field, offsetof(struct fastio_conf, field), min, max, initial }
 /* clang-format on */

@@ -22,10 +22,10 @@ struct bad_parameter {
 	const char *message;
 };
 
-#define BAD(field, value, message)                                            \
-	{                                                                     \
-#field, offsetof(struct fastio_params, field), value, message \
-	}
+/* clang-format off */
+#define BAD(field, value, message) \
+	{ #field, offsetof(struct fastio_params, field), value, message }
+/* clang-format on */
 
 static const struct bad_parameter bad_parameters[] = {
 	BAD(workers, 65, "found workers = 65, expected a number from 0 to 64"),
