@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openChannel } from '../channel/commands.js';
 import { encodeFrame, encodeResumed, frameType, type Welcome } from '../channel/frame.js';
 import { greetAgent } from '../channel/handshake.js';
 import { createRelay, type Relay } from '../channel/relay.js';
 import { createScanner, type ConsoleScanner } from '../console/scan.js';
+import { FastioError } from '../errors.js';
 import type { KernelReport, PortForward, VmInfo } from '../vm.js';
 import { deadline } from '../wait.js';
 import {
@@ -34,6 +36,8 @@ const agentMs = 30_000;
 const resumeMs = 3_000;
 /** After a panic the guest reboots at once, which ends QEMU; if it cannot even do that, this ends it. */
 const panicMs = 500;
+/** How long QEMU may take from closing a connection to its exit. */
+const exitMs = 2_000;
 /** From QEMU closing the channel to its end. */
 const exitAfterCloseMs = 2_000;
 
@@ -90,9 +94,12 @@ export async function startGuest(
     machine.starting.value = false;
     return { ...machine, qmp, relay, info: describe(plan, welcome, machine.qemu.pid, forwards) };
   } catch (error) {
+    // A connection that breaks is how QEMU's end is noticed first; why it ended, its exit and its messages say.
+    const gone = error instanceof FastioError && error.code === 'QEMU_GONE';
+    if (gone) await Promise.race([machine.qemu.exited, sleep(exitMs, undefined, { ref: false })]);
     machine.qemu.kill();
     await machine.qemu.exited;
-    throw error;
+    throw gone ? machine.died.reason : error;
   }
 }
 
