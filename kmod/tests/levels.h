@@ -5,7 +5,7 @@
 
 /**
  * struct levels - counts of the whole system
- * @files: open files, from /proc/sys/fs/file-nr
+ * @files: open files, from /proc/sys/fs/file-nr; wrong by up to some dozens per CPU
  * @tcp: TCP sockets in use, from /proc/net/sockstat
  * @sockets: sockets of any kind, from the same
  * @tasks: threads, from /proc/loadavg
@@ -26,8 +26,9 @@ struct levels {
 struct levels levels_now(void);
 
 /*
- * Checks that everything has come back to @before: files, sockets, tasks and pins exactly, memory within what the
- * system's own caches wander (1 MiB of slab, 256 KiB of vmalloc). Deferred frees get 20 seconds (times slowness).
+ * Checks that everything has come back to @before: sockets, tasks and pins exactly, files within the error of the kernel's
+ * per-CPU counter, memory within what the system's own caches wander (1 MiB of slab, 256 KiB of vmalloc). Deferred frees
+ * get 20 seconds (times slowness). A test that leaks must therefore do it often enough to be seen.
  */
 void levels_flat(const struct levels *before);
 

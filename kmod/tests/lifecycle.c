@@ -197,8 +197,8 @@ static void device_closed(const void *arg)
 	flat_over(40, close_round);
 }
 
-/* What holds the children below: they live until our end of it is closed. */
-static int gate[2];
+/* The children below say by a byte that they are there, and live until our end of the gate is closed. */
+static int gate[2], alive[2];
 
 /* A child keeps the device open, and nothing else: the owner's death must still let go of every file, at once. */
 static int fork_and_wait(struct ctx *ctx)
@@ -207,9 +207,9 @@ static int fork_and_wait(struct ctx *ctx)
 
 	if (fork() == 0) {
 		for (int fd = 3; fd < 200; fd++)
-			if (fd != ctx->fd && fd != gate[0])
+			if (fd != ctx->fd && fd != gate[0] && fd != alive[1])
 				close(fd);
-		_exit(read(gate[0], &byte, 1));
+		_exit(write(alive[1], "a", 1) != 1 || read(gate[0], &byte, 1));
 	}
 	for (;;)
 		pause();
@@ -219,17 +219,22 @@ static void fork_round(unsigned int i)
 {
 	struct victim victim;
 	int status;
+	char byte;
 
 	NEED_EQ(pipe(gate), 0);
+	NEED_EQ(pipe(alive), 0);
 	victim_start(&victim, servers[i % NR(servers)], fork_and_wait);
+	NEED_EQ(read(alive[0], &byte, 1), 1);
 	victim_makes_progress(&victim, 50);
-	sleep_ms(50);
 	/* Its peer sees the end while the child still holds the device. */
 	status = victim_end(&victim, SIGKILL);
 	CHECK(WIFSIGNALED(status), "wait status %#x", status);
 	close(gate[1]);
-	CHECK(waitpid(-1, &status, 0) > 0 && status == 0, "the orphan's wait status %#x", status);
+	NEED(waitpid(-1, &status, 0) > 0, "the orphan: %s", strerror(errno));
+	CHECK_EQ(status, 0, "the orphan's wait status");
 	close(gate[0]);
+	close(alive[0]);
+	close(alive[1]);
 }
 
 static void forks(const void *arg)

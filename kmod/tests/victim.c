@@ -27,14 +27,23 @@
 
 static char buffers[PAIRS + 1][4096];
 
-/* The other side of the echoes inside the victim. */
+/* The other side of the echoes inside the victim. A stop or a trace interrupts waits that have a time limit. */
 static void *client_main(void *arg)
 {
 	int fd = *(int *)arg;
 	char byte = 'e';
+	ssize_t ret;
 
 	for (;;) {
-		if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1 || recv(fd, &byte, 1, 0) <= 0)
+		do
+			ret = send(fd, &byte, 1, MSG_NOSIGNAL);
+		while (ret < 0 && errno == EINTR);
+		if (ret != 1)
+			return NULL;
+		do
+			ret = recv(fd, &byte, 1, 0);
+		while (ret < 0 && errno == EINTR);
+		if (ret != 1)
 			return NULL;
 	}
 }
