@@ -166,7 +166,8 @@ function hostFull(doing: string, errors: string): FastioError {
 
 function pushFailed(hostPath: string, guestPath: string, errors: string): FastioError {
   const said = errors.trimEnd();
-  if (said.includes('No space left on device')) {
+  // tar says only that it could not write all of a block.
+  if (/No space left on device|Wrote only \d+ of/.test(said)) {
     return new FastioError(
       'DISK_FULL',
       `the guest has no room for ${hostPath}: its files live in its memory`,

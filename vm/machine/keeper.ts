@@ -26,6 +26,8 @@ const owner = new Socket({ fd: 3, readable: true, writable: true });
 const giveUp = new AbortController();
 let released = false;
 let leaving = false;
+/** The guest was stopped as asked; only the answer to that is left to be given. */
+let finished = false;
 let directory: string | undefined;
 let qemu: QemuProcess | undefined;
 
@@ -73,6 +75,7 @@ async function serve(plan: Plan): Promise<unknown> {
   });
   await update({ state: 'running', info: running.info });
   const clients = new Set<Duplex>();
+  let announced: Promise<void> = Promise.resolve();
   const answer = createAnswers(plan, running, async () => {
     released = true;
     await update({ detached: true });
@@ -80,13 +83,25 @@ async function serve(plan: Plan): Promise<unknown> {
   const attach = (client: Duplex): void => {
     clients.add(client);
     client.on('close', () => clients.delete(client));
-    running.relay.attach(client, (frame) => void reply(client, frame, answer(client)));
+    const ask = answer(client);
+    running.relay.attach(client, (frame) => {
+      void reply(client, frame, async (name, args) => {
+        const value = await ask(name, args);
+        // Whoever is told that the guest is dead has to know why first.
+        await announced;
+        return value;
+      });
+    });
     if (running.died.aborted) client.write(encodeJson(frameType.news, 0, encodeError(running.died.reason)));
   };
   running.died.addEventListener('abort', () => {
     const died = encodeError(running.died.reason);
-    for (const client of clients) client.write(encodeJson(frameType.news, 0, died));
-    keepLogs(plan.name, plan.directory).catch(() => undefined);
+    // The logs first: the error says where to find them.
+    announced = keepLogs(plan.name, plan.directory)
+      .catch(() => undefined)
+      .then(() => {
+        for (const client of clients) client.write(encodeJson(frameType.news, 0, died));
+      });
     update({ state: 'dead', died: died.message }).catch(() => undefined);
   });
   watchForHangs(plan, running);
@@ -127,9 +142,9 @@ function createAnswers(plan: Plan, running: Guest, release: () => Promise<void>)
       }
       case 'stop':
         await endGuest(plan, running);
-        // The answer goes out once there is nothing left, and the process ends after it.
+        // The answer goes out once there is nothing left, and this process ends after it.
         await rm(plan.directory, { recursive: true, force: true });
-        setImmediate(() => void leave());
+        finished = true;
         return null;
       default:
         throw new FastioError('USAGE', `the keeper knows no call '${name}'`, 'Update every part of fastio.');
@@ -145,7 +160,9 @@ async function reply(client: Duplex, { id, payload }: Frame, answer: Answer): Pr
   } catch (error) {
     text = { error: encodeError(error) };
   }
-  client.write(encodeJson(frameType.reply, id, text));
+  client.write(encodeJson(frameType.reply, id, text), () => {
+    if (finished) void leave();
+  });
 }
 
 /** The owner's first calls, before there is a guest. */
