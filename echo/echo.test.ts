@@ -1,44 +1,38 @@
-import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
+import { beforeAll, expect, it, jest } from '@jest/globals';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { FastioError } from '../vm/errors.js';
+import { echoPrograms, layOut } from '../toolchain/artifacts.js';
+import { checkC } from '../toolchain/check.js';
 import { run } from '../vm/exec.js';
+import { hostArchitecture } from '../vm/image/tools.js';
 import { projectRoot } from '../vm/paths.js';
+import { silent } from '../vm/progress.js';
 
 // Three builds, and every server against every client in two of them, on as little as one CPU.
 jest.setTimeout(1_800_000);
 
-const echo = join(projectRoot, 'echo');
-let build: string;
+const work = {
+  report: silent,
+  signal: new AbortController().signal,
+};
+const trees = [
+  { directory: join(projectRoot, 'echo'), mount: 'echo' },
+  { directory: join(projectRoot, 'lib'), mount: 'lib' },
+  { directory: join(projectRoot, 'kmod/include'), mount: 'kmod/include' },
+];
+/** Linked statically, the servers run on this host whatever it has installed. */
+let programs: string;
 
 beforeAll(async () => {
-  const probe = '#include <liburing.h>';
-  const found = await run(['sh', '-c', 'command -v make && cc -E -x c - >/dev/null'], { input: probe });
-  if (found.status !== 0) {
-    throw new FastioError(
-      'TOOL_MISSING',
-      'echo/ is tested on this machine itself, which has no make, no C compiler (cc) or no liburing.h',
-      'Install them: apt-get install make gcc liburing-dev.',
-    );
-  }
-  build = await mkdtemp(join(tmpdir(), 'fastio-echo-'));
+  const placed = await echoPrograms(projectRoot, hostArchitecture(), work);
+  programs = join((await layOut(placed, work.signal)).directory, 'bin');
 });
-
-afterAll(async () => {
-  await rm(build, { recursive: true, force: true });
-});
-
-async function make(...args: readonly string[]) {
-  return run(['make', '--silent', '-C', echo, `BUILD=${build}`, ...args]);
-}
 
 /** Starts the epoll server for as long as `use` takes; returns its statistics. */
 async function withServer(use: (port: number, pid: number) => Promise<void>): Promise<unknown> {
-  const server = spawn(join(build, 'release', 'epoll'), ['--port', '0'], {
+  const server = spawn(join(programs, 'epoll'), ['--port', '0'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const ended = once(server, 'exit');
@@ -81,22 +75,20 @@ function boundsOf(bucket: number): readonly [lowest: number, highest: number] {
 
 const sum = (values: Iterable<number>) => [...values].reduce((a, b) => a + b, 0);
 
-it('builds the servers and the generator, and all pass their tests under ASan, UBSan and TSan', async () => {
-  const { status, stdout, stderr } = await make('check');
+it('has servers and a generator that pass their tests under ASan, UBSan and TSan', async () => {
+  const log = await checkC({ name: 'echo', trees, makeIn: 'echo' }, work);
 
-  expect(stdout.split('\n').filter((line) => line.startsWith('not ok '))).toEqual([]);
-  expect({ status, said: stderr.trimEnd().split('\n').slice(-20) }).toMatchObject({ status: 0 });
-  expect(stdout.split('\n').filter((line) => line.startsWith('ok ')).length).toBeGreaterThan(300);
+  expect(log.split('\n').filter((line) => line.startsWith('not ok '))).toEqual([]);
+  expect(log.split('\n').filter((line) => line.startsWith('ok ')).length).toBeGreaterThan(300);
 });
 
 it('writes JSON whose parts agree with each other and with what the server counted', async () => {
-  expect(await make()).toMatchObject({ status: 0 });
   const address = (port: number) => ['--address', `127.0.0.1:${port}`];
   let output = '';
 
   const statistics = await withServer(async (port, pid) => {
     const args = ['--connections', '10', '--threads', '2', '--warmup', '50ms', '--duration', '300ms'];
-    const load = [join(build, 'release', 'load'), ...address(port), ...args, '--intervals', '7'];
+    const load = [join(programs, 'load'), ...address(port), ...args, '--intervals', '7'];
     const result = await run([...load, '--account-pid', String(pid), '--json', '-']);
     expect(result).toMatchObject({ status: 0, stderr: '' });
     output = result.stdout;

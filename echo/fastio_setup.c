@@ -129,8 +129,11 @@ void setup_application(struct application *application,
 	struct fastio_error error;
 
 	set_params(application, &params);
+	/* Workers run on other CPUs than this thread, which may put them only where it may run itself. */
+	cpus_unpin(&server->options->cpus);
 	if (fastio_setup(&application->fio, &params, &error))
 		die(EXIT_ENVIRONMENT, "%s", error.message);
+	cpus_pin(&server->options->cpus, application->thread->index);
 	application->lane_count = application->fio->nr_queues;
 	if (connections > application->lane_count * application->lane_connections_max)
 		connections = application->lane_count * application->lane_connections_max;

@@ -347,10 +347,10 @@ void options_parse(int argc, char **argv, const char *purpose, const struct opti
 
 /* ------------------------------------------------------------------ CPUs */
 
+static cpu_set_t allowed; /* what the process may use; set by cpus_require() */
+
 void cpus_require(const struct cpu_list *list, const char *option, unsigned int needed, const char *what)
 {
-	cpu_set_t allowed;
-
 	if (!list->count)
 		return;
 	if (list->count < needed)
@@ -374,4 +374,10 @@ void cpus_pin(const struct cpu_list *list, unsigned int index)
 	CPU_SET(list->cpu[index % list->count], &set);
 	if (sched_setaffinity(0, sizeof(set), &set))
 		die(EXIT_ENVIRONMENT, "cannot pin a thread to CPU %u: %s", list->cpu[index % list->count], strerror(errno));
+}
+
+void cpus_unpin(const struct cpu_list *list)
+{
+	if (list->count && sched_setaffinity(0, sizeof(allowed), &allowed))
+		die(EXIT_ENVIRONMENT, "cannot unpin a thread: %s", strerror(errno));
 }

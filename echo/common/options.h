@@ -72,5 +72,7 @@ int cpus_parse(const char *text, struct cpu_list *list);
 void cpus_require(const struct cpu_list *list, const char *option, unsigned int needed, const char *what);
 /* Pins the calling thread to the @index-th CPU; does nothing when the list is empty. */
 void cpus_pin(const struct cpu_list *list, unsigned int index);
+/* Lets the calling thread run again wherever the process might when the list was checked. */
+void cpus_unpin(const struct cpu_list *list);
 
 #endif

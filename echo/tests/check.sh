@@ -189,7 +189,7 @@ servers() {
 		serve epoll --trigger edge --buffer-bytes 64
 		crowd epoll
 	fi
-	serve epoll --threads 3
+	serve epoll --threads 3 --cpus 0,0,0
 	serve epoll --threads 2 --accept balanced
 
 	if have_io_uring; then
@@ -220,6 +220,7 @@ servers() {
 		serve $fastio --workers 1 --wait spin
 		crowd $fastio --workers 1
 	fi
+	[ "$(nproc)" -lt 2 ] || serve $fastio --workers 1 --cpus 0,1
 	serve $fastio --workers 2 --hybrid
 	serve $fastio --workers 1 --threads 2 --accept balanced
 }
