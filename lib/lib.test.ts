@@ -1,67 +1,27 @@
 import { expect, it, jest } from '@jest/globals';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { FastioError } from '../vm/errors.js';
-import { run } from '../vm/exec.js';
+import { checkC } from '../toolchain/check.js';
 import { projectRoot } from '../vm/paths.js';
+import { silent } from '../vm/progress.js';
 
 // Three builds, each with a sanitizer or none, and all tests in two of them, on as little as one CPU.
-jest.setTimeout(900_000);
+jest.setTimeout(1_800_000);
 
-/** The names of the TAP lines that begin with `word`. */
-function lines(output: string, word: 'ok' | 'not ok'): readonly string[] {
-  return output.split('\n').filter((line) => line.startsWith(`${word} `));
-}
+const work = { report: silent, signal: new AbortController().signal };
+const trees = [
+  { directory: join(projectRoot, 'lib'), mount: 'lib' },
+  { directory: join(projectRoot, 'kmod/include'), mount: 'kmod/include' },
+];
 
-async function demandCompiler(): Promise<void> {
-  const found = await run(['sh', '-c', 'command -v make && command -v cc']);
-  if (found.status === 0) return;
-  throw new FastioError(
-    'TOOL_MISSING',
-    'lib/ is tested on this machine itself, which has no make or no C compiler (cc)',
-    'Install them: apt-get install make gcc.',
-  );
-}
+it('passes its own tests under ASan, UBSan and TSan', async () => {
+  const log = await checkC({ name: 'libfastio', trees, makeIn: 'lib' }, work);
 
-it('builds libfastio and passes its own tests under ASan, UBSan and TSan', async () => {
-  await demandCompiler();
-  const build = await mkdtemp(join(tmpdir(), 'fastio-lib-'));
-  try {
-    const { status, stdout, stderr } = await run([
-      'make',
-      '-C',
-      join(projectRoot, 'lib'),
-      `BUILD=${build}`,
-      'check',
-    ]);
-
-    expect(lines(stdout, 'not ok')).toEqual([]);
-    expect({ status, said: stderr.trimEnd().split('\n').slice(-20) }).toMatchObject({ status: 0 });
-    expect(lines(stdout, 'ok').length).toBeGreaterThan(400);
-  } finally {
-    await rm(build, { recursive: true, force: true });
-  }
+  expect(log.split('\n').filter((line) => line.startsWith('not ok '))).toEqual([]);
+  expect(log.split('\n').filter((line) => line.startsWith('ok ')).length).toBeGreaterThan(400);
 });
 
 it('installs what pkg-config and a compiler need to build a program', async () => {
-  await demandCompiler();
-  const root = await mkdtemp(join(tmpdir(), 'fastio-lib-'));
-  const prefix = join(root, 'prefix');
-  const lib = join(projectRoot, 'lib');
-  try {
-    const make = ['make', '-C', lib, `BUILD=${join(root, 'build')}`, `PREFIX=${prefix}`];
-    const program = `
-      set -eu
-      flags=$(sed -n 's/^Cflags: //p; s/^Libs: //p' ${prefix}/lib/pkgconfig/fastio.pc |
-        sed 's|\${libdir}|${prefix}/lib|; s|\${includedir}|${prefix}/include|')
-      printf '#include <fastio.h>\\n#include <stdio.h>\\nint main(void) { return !puts(fastio_version()); }\\n' >${root}/a.c
-      cc ${root}/a.c $flags -o ${root}/a
-      LD_LIBRARY_PATH=${prefix}/lib ${root}/a`;
+  const log = await checkC({ name: 'libfastio installation', trees, makeIn: 'lib', target: 'check-install' }, work);
 
-    expect(await run([...make, 'install'])).toMatchObject({ status: 0 });
-    expect(await run(['sh', '-c', program])).toMatchObject({ status: 0, stdout: '0.1.0\n' });
-  } finally {
-    await rm(root, { recursive: true, force: true });
-  }
+  expect(log).toContain('ok 1 - a program built against the installed library runs');
 });

@@ -122,6 +122,9 @@ static inline void fastio_prep_recv_select(struct fastio_sqe *sqe, int fd, unsig
  * fastio_prep_recv_multishot - receives into provided buffers of @group, one CQE each, until a CQE
  * without FASTIO_CQE_MORE: the end of the stream, an error, -ENOBUFS when the group was empty, or a
  * cancellation
+ *
+ * -ENOBUFS is about a moment that has passed: buffers may have been given back since, so look, and
+ * submit it again at once if there is one; otherwise nothing may ever start it again.
  */
 static inline void fastio_prep_recv_multishot(struct fastio_sqe *sqe, int fd, unsigned int group,
 					      size_t len, int flags)

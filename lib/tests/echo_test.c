@@ -176,6 +176,8 @@ struct server {
 	enum style style;
 	struct conn *conns[MAX_CONNECTIONS * 3];
 	struct fastio_bufs bufs[FASTIO_MAX_WORKERS];
+	/* Buffers of each group that are full, and not given back yet. */
+	unsigned int lent[FASTIO_MAX_WORKERS];
 	char (*buffers)[GROUP_BUF];
 	unsigned int accepted, closed, open_max, open;
 	unsigned int seed;
@@ -270,16 +272,35 @@ static char *buffer_of(struct server *server, int fd, unsigned int bid)
 	return server->buffers[fastio_queue_for(server->rig.fio, fd)->index * GROUP_BUFS + bid];
 }
 
+/* If a buffer of the queue is free, everyone who ran out of them goes on. */
+static void restart_starved(struct server *server, struct fastio_queue *queue)
+{
+	if (server->lent[queue->index] == GROUP_BUFS)
+		return;
+	for (int fd = 0; fd < (int)(sizeof(server->conns) / sizeof(server->conns[0])); fd++) {
+		struct conn *conn = server->conns[fd];
+
+		if (!conn || !conn->wants_buffers || fastio_queue_for(server->rig.fio, fd) != queue)
+			continue;
+		conn->wants_buffers = false;
+		start_recv(server, fd);
+	}
+}
+
 static void on_received(struct server *server, int fd, const struct fastio_cqe *cqe)
 {
 	struct conn *conn = server->conns[fd];
 	unsigned int bid = fastio_cqe_bid(cqe);
 
 	if (cqe->res == -ENOBUFS) {
+		/* They may all have come back since: then nothing else would start it again. */
 		conn->wants_buffers = true;
+		restart_starved(server, fastio_queue_for(server->rig.fio, fd));
 		return;
 	}
 	if (cqe->res > 0) {
+		server->lent[fastio_queue_for(server->rig.fio, fd)->index] +=
+			server->style == MULTISHOT;
 		start_send(server, fd,
 			   server->style == MULTISHOT ? buffer_of(server, fd, bid)
 						      : conn->buf[conn->turn],
@@ -291,7 +312,6 @@ static void on_received(struct server *server, int fd, const struct fastio_cqe *
 	start_close_when_idle(server, fd);
 }
 
-/* A buffer is free again: everyone of its queue who ran out of them goes on. */
 static void give_back(struct server *server, int fd, unsigned int bid)
 {
 	struct fastio_queue *queue = fastio_queue_for(server->rig.fio, fd);
@@ -299,16 +319,8 @@ static void give_back(struct server *server, int fd, unsigned int bid)
 
 	fastio_bufs_add(bufs, buffer_of(server, fd, bid), GROUP_BUF, (uint16_t)bid);
 	fastio_bufs_publish(bufs);
-	for (int other = 0; other < (int)(sizeof(server->conns) / sizeof(server->conns[0]));
-	     other++) {
-		struct conn *conn = server->conns[other];
-
-		if (!conn || !conn->wants_buffers ||
-		    fastio_queue_for(server->rig.fio, other) != queue)
-			continue;
-		conn->wants_buffers = false;
-		start_recv(server, other);
-	}
+	server->lent[queue->index]--;
+	restart_starved(server, queue);
 }
 
 static void on_sent(struct server *server, int fd, const struct fastio_cqe *cqe, unsigned int bid)

@@ -57,7 +57,7 @@ export function jobScript(groups: readonly JobGroup[], settleOffsetNs: number): 
  * can be waited for; one that stays is killed with its group.
  */
 const prologue = `
-say() { echo "fastio-job: $1" >/dev/console; }
+say() { echo "fastio-job: $1" >"\${console:-/dev/console}"; }
 
 # done_with NAME STATUS: false when it failed.
 done_with() {
