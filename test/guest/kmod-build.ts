@@ -1,0 +1,48 @@
+import { join } from 'node:path';
+import type { BuildOptions } from '../../toolchain/build.js';
+import { buildC } from '../../toolchain/targets.js';
+import { projectRoot } from '../../vm/paths.js';
+import type { Arch } from '../../vm/vm.js';
+
+/** Programs that every supported kernel and architecture must pass. */
+export const basicPrograms = [
+  'abi_setup',
+  'abi_ioctl',
+  'abi_sqe',
+  'abi_access',
+  'ops_sock',
+  'ops_conn',
+  'ops_ctl',
+  'ops_file',
+  'ops_multi',
+] as const;
+
+/** Programs that take longer, for the default kernel and architecture. The module is reloaded by the last. */
+export const longPrograms = [
+  'traffic',
+  'lifecycle',
+  'responsive',
+  'fuzz_rings',
+  'fuzz_races',
+  'module',
+] as const;
+
+/** Builds the static test programs of kmod/tests; the benchmark is one of them. Returns their directory. */
+export async function buildKmodTests(arch: Arch, options: BuildOptions): Promise<string> {
+  const programs = [...basicPrograms, ...longPrograms, 'bench-icount'];
+  const kmod = join(projectRoot, 'kmod');
+  const built = await buildC(
+    {
+      name: 'kmod-tests',
+      arch,
+      trees: [
+        { directory: join(kmod, 'tests'), mount: 'tests' },
+        { directory: join(kmod, 'include'), mount: 'include' },
+      ],
+      makeIn: 'tests',
+      outputs: programs.map((program) => `tests/build/${program}`),
+    },
+    options,
+  );
+  return join(built.directory, 'tests/build');
+}

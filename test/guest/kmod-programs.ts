@@ -1,0 +1,57 @@
+import { join } from 'node:path';
+import { expect } from '@jest/globals';
+import { loadModule } from '../../toolchain/load.js';
+import type { BuildOptions } from '../../toolchain/build.js';
+import { buildModule } from '../../toolchain/targets.js';
+import { projectRoot } from '../../vm/paths.js';
+import type { KernelSeries, Vm } from '../../vm/vm.js';
+import { expectQuietKernel } from './guest.js';
+import { buildKmodTests } from './kmod-build.js';
+import { parseKtap } from './ktap.js';
+
+/** Where the programs and the module are in a guest. */
+const guestDir = '/run/kmod-tests';
+
+/** Builds module and programs for a guest, loads the one and pushes both. */
+export async function installKmodTests(vm: Vm, kernel: KernelSeries, options: BuildOptions): Promise<void> {
+  const { arch } = vm.info;
+  const source = { directory: join(projectRoot, 'kmod'), name: 'fastio', arch, kernel };
+  const module = await buildModule(source, options);
+  const programs = await buildKmodTests(arch, options);
+  await vm.push(programs, guestDir, options);
+  await vm.push(module.path, `${guestDir}/fastio.ko`, options);
+  await loadModule(vm, module.path, { ...options, kernel });
+}
+
+/** Bounds of a fuzz run; kmod/tests/README.md says how to make a long one. */
+const fuzz = {
+  FASTIO_FUZZ_SECONDS: process.env['FASTIO_FUZZ_SECONDS'] ?? '30',
+  FASTIO_FUZZ_SQES: process.env['FASTIO_FUZZ_SQES'] ?? '200000',
+  FASTIO_FUZZ_SEED: process.env['FASTIO_FUZZ_SEED'] ?? '',
+};
+const programTimeoutMs = 300_000 + Number(fuzz.FASTIO_FUZZ_SECONDS) * 1_000;
+/** For jest: the same as a guest under emulation on a busy host may take. */
+export const ktapTimeoutMs = programTimeoutMs * 40;
+
+/** Runs one program to its end, shows its lines, and fails with those that failed, or when the kernel complained. */
+export async function expectKtap(vm: Vm, program: string): Promise<void> {
+  const { mark } = await vm.kernelTrouble();
+  const env = {
+    FASTIO_TEST_SLOWNESS: vm.info.accel === 'tcg' ? '10' : '1',
+    FASTIO_KO: `${guestDir}/fastio.ko`,
+    ...fuzz,
+  };
+
+  const { status, stdout, stderr } = await vm.exec([`${guestDir}/${program}`], {
+    env,
+    timeoutMs: programTimeoutMs,
+  });
+
+  process.stderr.write(`${program}: ${vm.info.arch} ${vm.info.kernelRelease}\n${stdout}${stderr}`);
+  await expectQuietKernel(vm, mark);
+  const report = parseKtap(stdout);
+  expect(report.failed).toEqual([]);
+  expect(report.passed + report.skipped.length).toBe(report.planned);
+  expect(report.passed).toBeGreaterThan(0);
+  expect(status).toBe(0);
+}

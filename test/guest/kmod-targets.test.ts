@@ -1,0 +1,23 @@
+import { describe, it } from '@jest/globals';
+import { bootQemu } from '../../vm/machine/qemu-vm.js';
+import { architectures, kernels } from '../../vm/vm.js';
+import { defaultSpec, noSignal, report } from './guest.js';
+import { basicPrograms } from './kmod-build.js';
+import { expectKtap, installKmodTests } from './kmod-programs.js';
+
+const others = architectures
+  .flatMap((arch) => kernels.map((kernel) => ({ arch, kernel })))
+  .filter(({ arch, kernel }) => arch !== defaultSpec.arch || kernel !== defaultSpec.kernel);
+
+describe.each(others)('the kernel module on $arch, Linux $kernel', ({ arch, kernel }) => {
+  it('loads and passes the basic set, and the kernel has nothing to say', async () => {
+    const options = { report, signal: noSignal };
+    await using vm = await bootQemu(
+      { ...defaultSpec, arch, kernel },
+      { name: `kmod-${process.pid}`, accel: 'auto', requireAccel: false, ...options },
+    );
+    await installKmodTests(vm, kernel, options);
+
+    for (const program of basicPrograms) await expectKtap(vm, program);
+  }, 3_600_000);
+});
