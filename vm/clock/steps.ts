@@ -86,6 +86,7 @@ ready() {
 	local polls=$3
 	while ! grep -qE "$4" "$out/$1.stdout" 2>/dev/null; do
 		if await "$2" 0; then
+			echo "fastio-job: ended before it was ready" >>"$out/$1.stderr"
 			ended "$1" "$2"
 			return 1
 		fi
@@ -156,6 +157,7 @@ const pidName = (id: string): string => `pid_${id.replaceAll('-', '_')}`;
 
 /** A word of argv in the shell's quotes, with the pids it asks for. */
 function expand(word: string, pids: ReadonlyMap<string, string>): string {
+  if (word === '') return "''";
   return word
     .split(/(\{pid:[a-z0-9-]+\})/)
     .filter((part) => part !== '')
