@@ -32,6 +32,8 @@ static void configure(struct serve_options *serve)
 			    (unsigned long long)serve->threads, conf.max_ker_worker);
 		options.workers = (uint64_t)(conf.max_ker_worker / conf.max_usr_worker);
 	}
+	/* As if the file had said so: other settings follow from the number. */
+	conf.max_ker_worker = (int)options.workers * conf.max_usr_worker;
 	if (options.self_weight_given && !options.hybrid)
 		die(EXIT_USAGE, "found --self-weight without --hybrid, expected both");
 	if (options.hybrid && !options.workers)
@@ -50,6 +52,9 @@ void setup_options(int argc, char **argv, struct serve_options *serve, struct se
 		  NULL },
 		{ "self-weight", 0, OPTION_COUNT, &options.self_weight, 1, FASTIO_SELF_WEIGHT_FULL, NULL,
 		  "hybrid: that ring's share, in quarters of a worker's", &options.self_weight_given },
+		{ "self-batch", 0, OPTION_COUNT, &options.self_batch, 0, 255, NULL,
+		  "most operations it does on that ring at a time, or inline; 0: no bound (default: 1, inline 0)",
+		  &options.self_batch_given },
 		{ "wait", 0, OPTION_CHOICE, &options.wait, 0, 0, wait_names, "how the application thread waits", NULL },
 		{ "idle-us", 0, OPTION_COUNT, &options.idle_us, 0, FASTIO_MAX_IDLE_US, NULL,
 		  "how long a worker polls before it sleeps, instead of fastio.conf's", &options.idle_given },
@@ -86,8 +91,8 @@ static void set_params(struct application *application, struct fastio_params *pa
 
 	if (fastio_params_from_conf(params, &conf, thread->index, &error))
 		die(EXIT_USAGE, "%s", error.message);
-	if (options.workers_given)
-		params->workers = (unsigned int)options.workers;
+	if (options.self_batch_given)
+		params->self_batch = (unsigned int)options.self_batch;
 	if (options.idle_given)
 		params->idle_us = (unsigned int)options.idle_us;
 	params->self_weight = options.hybrid ? (unsigned int)options.self_weight : 0;

@@ -17,8 +17,8 @@ enum wait_mode { WAIT_SLEEP, WAIT_SPIN };
 struct fastio_options {
 	unsigned int mode, wait, backend;
 	const char *conf;
-	uint64_t workers, self_weight, idle_us, batch, buffers;
-	bool workers_given, hybrid, self_weight_given, idle_given;
+	uint64_t workers, self_weight, self_batch, idle_us, batch, buffers;
+	bool workers_given, hybrid, self_weight_given, self_batch_given, idle_given;
 };
 extern struct fastio_options options;
 
