@@ -4,6 +4,7 @@
 #define FASTIO_INTERNAL_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <sys/types.h>
 
 #include "fastio.h"
@@ -62,12 +63,14 @@ extern const struct fastio_backend_ops fastio_user_ops;
  * @id: for joining
  * @index: workers first, then wq workers
  * @cpu: where it runs, or FASTIO_NO_CPU
+ * @start_error: -errno of going there; valid once the thread has posted @started
  */
 struct fastio_thread {
 	struct fastio_private *priv;
 	pthread_t id;
 	unsigned int index;
 	int cpu;
+	int start_error;
 };
 
 /**
@@ -78,6 +81,7 @@ struct fastio_thread {
  * @owner: the process that may use it
  * @nr_threads: how many of @threads run
  * @threads: the workers
+ * @started: posted once by each thread that runs
  * @stopping: threads are to leave for good; atomic
  * @failed: -errno of the first thread that left unasked, else 0; atomic
  * @queues: what fio.queues points to
@@ -96,6 +100,7 @@ struct fastio_private {
 	pid_t owner;
 	unsigned int nr_threads;
 	struct fastio_thread threads[FASTIO_MAX_THREADS];
+	sem_t started;
 	int stopping;
 	int failed;
 	struct fastio_queue queues[FASTIO_MAX_WORKERS];

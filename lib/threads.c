@@ -40,6 +40,8 @@ static void *run_thread(void *arg)
 
 	name_thread(thread);
 	ret = pin_thread(thread);
+	thread->start_error = ret;
+	sem_post(&priv->started);
 	while (!ret || ret == -EINTR) {
 		if (__atomic_load_n(&priv->stopping, __ATOMIC_ACQUIRE))
 			return NULL;
@@ -52,10 +54,10 @@ static void *run_thread(void *arg)
 	return NULL;
 }
 
-int fastio_threads_start(struct fastio_private *priv, struct fastio_error *error)
+static int create_threads(struct fastio_private *priv, unsigned int wanted,
+			  struct fastio_error *error)
 {
 	unsigned int workers = priv->fio.nr_workers;
-	unsigned int wanted = workers + priv->params.wq_workers;
 	sigset_t all, before;
 	int err = 0;
 
@@ -78,11 +80,49 @@ int fastio_threads_start(struct fastio_private *priv, struct fastio_error *error
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (!err)
 		return 0;
-	fastio_fail(error, -err, "cannot start worker thread %u of %u (%s): %s",
-		    priv->nr_threads + 1, wanted, fastio_errno_name(err),
-		    "use fewer workers or raise the limit on threads (ulimit -u)");
-	fastio_threads_stop(priv);
-	return -err;
+	return fastio_fail(
+		error, -err,
+		"cannot start worker thread %u of %u (%s): use fewer workers or raise the "
+		"limit on threads (ulimit -u)",
+		priv->nr_threads + 1, wanted, fastio_errno_name(err));
+}
+
+/* Threads tell where they stand before they go to work, so that this ends soon. */
+static int await_starts(struct fastio_private *priv, struct fastio_error *error)
+{
+	for (unsigned int i = 0; i < priv->nr_threads; i++)
+		while (sem_wait(&priv->started))
+			;
+	for (unsigned int i = 0; i < priv->nr_threads; i++) {
+		const struct fastio_thread *thread = &priv->threads[i];
+		bool wq = i >= priv->fio.nr_workers;
+
+		if (thread->start_error)
+			return fastio_fail(
+				error, thread->start_error,
+				"found CPU %d for %s %u, expected one that is online and "
+				"that this process may use (%s); use fewer workers, or "
+				"change %s (-1 is any CPU)",
+				thread->cpu, wq ? "wq worker" : "worker",
+				wq ? i - priv->fio.nr_workers : i,
+				fastio_errno_name(thread->start_error),
+				wq ? "wq_affinity_offset" : "affinity_offset");
+	}
+	return 0;
+}
+
+int fastio_threads_start(struct fastio_private *priv, struct fastio_error *error)
+{
+	int ret, late;
+
+	sem_init(&priv->started, 0, 0);
+	ret = create_threads(priv, priv->fio.nr_workers + priv->params.wq_workers, error);
+	late = await_starts(priv, ret ? NULL : error);
+	if (!ret)
+		ret = late;
+	if (ret)
+		fastio_threads_stop(priv);
+	return ret;
 }
 
 void fastio_threads_stop(struct fastio_private *priv)
@@ -92,4 +132,5 @@ void fastio_threads_stop(struct fastio_private *priv)
 	for (unsigned int i = 0; i < priv->nr_threads; i++)
 		pthread_join(priv->threads[i].id, NULL);
 	priv->nr_threads = 0;
+	sem_destroy(&priv->started);
 }

@@ -129,8 +129,8 @@ enum fastio_backend {
  * @max_fds: descriptors the process expects to have open. Its table is grown at set-up, because
  *	growing it later stops every worker that accepts or opens for up to 175 ms. 0: the soft
  *	RLIMIT_NOFILE, at most 65536.
- * @worker_cpu: CPU of each worker, or FASTIO_NO_CPU
- * @wq_cpu: CPU of each wq worker, or FASTIO_NO_CPU
+ * @worker_cpu: CPU of each worker; with FASTIO_NO_CPU it may use those of the calling thread
+ * @wq_cpu: the same for each wq worker
  * @backend: see enum fastio_backend
  * @quiet: do not announce the user-space back end ($FASTIO_QUIET=1 does the same)
  * @device: path of the device; NULL is /dev/fastio

@@ -363,6 +363,36 @@ static void workers_are_named_pinned_and_deaf_to_signals(void *arg)
 	fastio_exit(NULL);
 }
 
+/* A program pins its own thread first, and then its workers elsewhere. */
+static void pinned_caller_can_pin_workers_elsewhere(void *arg)
+{
+	struct fastio_params params;
+	struct fastio_error error = { "" };
+	cpu_set_t allowed, one;
+	int first = 0, last = CPU_SETSIZE - 1;
+	char value[256] = "";
+	struct fastio *fio;
+	int ret;
+
+	(void)arg;
+	CHECK_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+	while (!CPU_ISSET(first, &allowed))
+		first++;
+	while (!CPU_ISSET(last, &allowed))
+		last--;
+	CPU_ZERO(&one);
+	CPU_SET(first, &one);
+	rig_params(&params, &rig_modes[0]);
+	params.worker_cpu[0] = last;
+	CHECK_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+	ret = fastio_setup(&fio, &params, &error);
+	CHECK_EQ(sched_setaffinity(0, sizeof(allowed), &allowed), 0);
+	REQUIRE(!ret, "%s", error.message);
+	CHECK(thread_says("fastio/0", "Cpus_allowed_list:\t", value, sizeof(value)), "no thread");
+	CHECK_EQ(strtol(value, NULL, 10), last);
+	fastio_exit(fio);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct tap_test tests[] = {
@@ -376,12 +406,17 @@ int main(int argc, char **argv)
 		{ "the own descriptor is out of reach", own_descriptor_is_out_of_reach },
 		{ "event loops can wait for completions", event_loops_can_wait_for_completions },
 	};
-	static const struct tap_test alone = { "workers are named, pinned and deaf to signals",
-					       workers_are_named_pinned_and_deaf_to_signals };
+	static const struct tap_test alone[] = {
+		{ "workers are named, pinned and deaf to signals",
+		  workers_are_named_pinned_and_deaf_to_signals },
+		{ "a pinned caller can pin workers elsewhere",
+		  pinned_caller_can_pin_workers_elsewhere },
+	};
 
 	(void)argc;
 	tap_begin(argv[0]);
 	rig_run(tests, sizeof(tests) / sizeof(tests[0]));
-	tap_run(&alone, NULL, NULL);
+	for (size_t i = 0; i < sizeof(alone) / sizeof(alone[0]); i++)
+		tap_run(&alone[i], NULL, NULL);
 	return tap_end();
 }

@@ -89,10 +89,10 @@ static void cpus_that_may_not_be_used(void *arg)
 	params.worker_cpu[1] = -2;
 	refuse(&params, -EINVAL, "found CPU -2 for worker 1, expected -1 to 1023");
 	params.worker_cpu[1] = 1023;
-	refuse(&params, -EINVAL, "found CPU 1023 for worker 1, expected one of the ");
+	refuse(&params, -EINVAL, "found CPU 1023 for worker 1, expected one that is online");
 	params.worker_cpu[1] = FASTIO_NO_CPU;
 	params.wq_cpu[0] = 1023;
-	refuse(&params, -EINVAL, "found CPU 1023 for wq worker 0, expected one of the ");
+	refuse(&params, -EINVAL, "found CPU 1023 for wq worker 0, expected one that is online");
 }
 
 static void back_ends_that_are_not_there(void *arg)
