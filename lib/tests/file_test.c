@@ -157,6 +157,26 @@ static void open_and_fsync(void *arg)
 	unlink(path);
 }
 
+static void open_of_a_fifo_waits_for_the_other_side(void *arg)
+{
+	struct rig *rig = arg;
+	char path[64];
+	int reader, fd;
+
+	snprintf(path, sizeof(path), "/tmp/fastio-test-fifo-%d", (int)getpid());
+	unlink(path);
+	REQUIRE(!mkfifo(path, 0600));
+	fastio_prep_open(rig_get(&rig->fio->queues[0]), path, O_WRONLY | O_CLOEXEC, 0);
+	CHECK(rig_quiet(rig));
+	reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	fd = rig_expect(rig, 0);
+	REQUIRE(fd >= 0, "%s", fastio_errno_name(fd));
+	CHECK_EQ(fcntl(fd, F_GETFL) & (O_NONBLOCK | O_ACCMODE), O_WRONLY);
+	close(fd);
+	close(reader);
+	unlink(path);
+}
+
 static void sendfile_sends_files(void *arg)
 {
 	struct rig *rig = arg;
@@ -318,6 +338,8 @@ int main(int argc, char **argv)
 		{ "sockets can be read and written", sockets_can_be_read_and_written },
 		{ "ASYNC goes to the wq worker", async_goes_to_the_wq_worker },
 		{ "OPENAT and FSYNC", open_and_fsync },
+		{ "OPENAT of a FIFO waits for the other side",
+		  open_of_a_fifo_waits_for_the_other_side },
 		{ "SENDFILE sends files", sendfile_sends_files },
 		{ "time-outs come in their order", timeouts_come_in_their_order },
 		{ "CANCEL ends what waits", cancel_ends_what_waits },

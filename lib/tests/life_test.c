@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,7 +33,7 @@ static int threads_running(void)
 	return count;
 }
 
-/* Everything that can wait, waiting. The descriptors are left open in @fds, 7 of them. */
+/* Everything that can wait in a ring, waiting. The descriptors are left open in @fds, 7 of them. */
 static void submit_what_never_ends(struct rig *rig, int fds[7])
 {
 	static char buffer[16];
@@ -47,12 +48,7 @@ static void submit_what_never_ends(struct rig *rig, int fds[7])
 	fastio_prep_recv(sqe, fds[2], buffer, sizeof(buffer), 0);
 	fastio_set_flags(sqe, FASTIO_SQE_SLOT);
 	fastio_prep_send(rig_sqe(rig, fds[1]), fds[1], bytes, sizeof(bytes), MSG_WAITALL);
-	sqe = rig_sqe(rig, fds[4]);
-	fastio_prep_read(sqe, fds[4], buffer, sizeof(buffer), FASTIO_OFF_CURRENT);
-	fastio_set_flags(sqe, FASTIO_SQE_ASYNC);
-	sqe = rig_sqe(rig, fds[4]);
-	fastio_prep_read(sqe, fds[4], buffer, sizeof(buffer), FASTIO_OFF_CURRENT);
-	fastio_set_flags(sqe, FASTIO_SQE_ASYNC);
+	fastio_prep_read(rig_sqe(rig, fds[4]), fds[4], buffer, sizeof(buffer), FASTIO_OFF_CURRENT);
 	fastio_prep_accept_multishot(rig_sqe(rig, fds[6]), fds[6], 0);
 	fastio_prep_poll(rig_sqe(rig, fds[4]), fds[4], POLLIN);
 	fastio_prep_timeout(rig_get(&rig->fio->queues[0]), 3600ull * 1000000000, 0);
@@ -78,6 +74,45 @@ static void exit_with_operations_in_flight(void *arg)
 		for (int i = 0; i < 7; i++)
 			CHECK_EQ(close(fds[i]), 0);
 	}
+	CHECK_EQ(rig_open_fds(), before);
+	CHECK_EQ(threads_running(), threads);
+}
+
+/* A read, an open and a copy that block their threads, for want of somebody at the other end. */
+static void exit_while_wq_workers_block(void *arg)
+{
+	const struct rig *outer = arg;
+	int before = rig_open_fds(), threads = threads_running();
+	struct fastio_params params;
+	struct rig rig = { 0 };
+	int pipes[2], pair[2], file;
+	char path[64], fifo[64], byte;
+	struct fastio_sqe *sqe;
+
+	snprintf(fifo, sizeof(fifo), "/tmp/fastio-test-exit-%d", (int)getpid());
+	snprintf(path, sizeof(path), "%s-file", fifo);
+	unlink(fifo);
+	file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	unlink(path);
+	REQUIRE(!mkfifo(fifo, 0600) && !pipe2(pipes, O_CLOEXEC) && rig_tcp_pair(pair));
+	/* More than a connection holds when nobody reads. */
+	REQUIRE(file >= 0 && !ftruncate(file, 64 << 20));
+	rig_params(&params, outer->mode);
+	params.wq_workers = 3;
+	REQUIRE(!fastio_setup(&rig.fio, &params, NULL));
+	sqe = rig_sqe(&rig, pipes[0]);
+	fastio_prep_read(sqe, pipes[0], &byte, 1, FASTIO_OFF_CURRENT);
+	fastio_set_flags(sqe, FASTIO_SQE_ASYNC);
+	fastio_prep_open(rig_sqe(&rig, pipes[1]), fifo, O_WRONLY | O_CLOEXEC, 0);
+	fastio_prep_sendfile(rig_sqe(&rig, pair[0]), pair[0], file, 0, 64 << 20);
+	CHECK(rig_quiet(&rig));
+	fastio_exit(rig.fio);
+	close(pipes[0]);
+	close(pipes[1]);
+	close(pair[0]);
+	close(pair[1]);
+	close(file);
+	unlink(fifo);
 	CHECK_EQ(rig_open_fds(), before);
 	CHECK_EQ(threads_running(), threads);
 }
@@ -412,11 +447,15 @@ int main(int argc, char **argv)
 		{ "a pinned caller can pin workers elsewhere",
 		  pinned_caller_can_pin_workers_elsewhere },
 	};
+	/* Last, because a back end that cannot do it never comes back. */
+	static const struct tap_test last = { "exit while wq workers block",
+					      exit_while_wq_workers_block };
 
 	(void)argc;
 	tap_begin(argv[0]);
 	rig_run(tests, sizeof(tests) / sizeof(tests[0]));
 	for (size_t i = 0; i < sizeof(alone) / sizeof(alone[0]); i++)
 		tap_run(&alone[i], NULL, NULL);
+	rig_run(&last, 1);
 	return tap_end();
 }
