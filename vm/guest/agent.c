@@ -3,11 +3,11 @@
  * The guest's first process: runs commands for the host, over a virtio-serial port (protocol.h).
  *
  *	agent			find the port and serve it; for process 1 of a guest
- *	agent --socket PATH	serve the Unix socket PATH, one host after the other; for tests on any machine
- *	agent --sentinel	say SENTINEL on the console and power off; proves that user space runs at all
+ *	agent --socket PATH	serve the Unix socket PATH, one host after the other; for tests
+ *	agent --sentinel	say SENTINEL on the console and power off: user space runs
  *
- * One thread, one poll() loop. The host is not trusted to keep to the protocol: a frame that makes no sense is
- * refused, and the connection has to start over.
+ * One thread, one poll() loop. The host is not trusted to keep to the protocol: a frame that makes
+ * no sense is refused, and the connection has to start over.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -39,7 +39,10 @@
 #define HELLO_BYTES (FRAME_MAGIC_BYTES + 4 + FRAME_NONCE_BYTES)
 #define RESUMED_HEADER 12
 #define SEED_WORDS 16
-/* Frames under way to the host, in bytes. Twice that much memory, so that they rarely have to be moved. */
+/*
+ * Frames under way to the host, in bytes. Twice that much memory, so that they rarely have to be
+ * moved.
+ */
 #define OUT_LIMIT (256 * 1024)
 /* The part of OUT_LIMIT that output of commands leaves to small frames. */
 #define SMALL_RESERVE (32 * 1024)
@@ -153,11 +156,14 @@ static void greet(uint32_t id, const uint8_t *hello)
 	greeted = true;
 }
 
-/* A guest resumed from a snapshot has a stopped clock and a copied random pool: puts both right. Returns errno. */
+/*
+ * A guest resumed from a snapshot has a stopped clock and a copied random pool: puts both right.
+ * Returns errno.
+ */
 static int handle_resumed(const uint8_t *payload, size_t bytes)
 {
-	struct timespec now = { .tv_sec = (time_t)(get_u32(payload) | (uint64_t)get_u32(payload + 4) << 32),
-				.tv_nsec = get_u32(payload + 8) };
+	const uint64_t seconds = get_u32(payload) | (uint64_t)get_u32(payload + 4) << 32;
+	struct timespec now = { .tv_sec = (time_t)seconds, .tv_nsec = get_u32(payload + 8) };
 	union {
 		struct rand_pool_info info;
 		uint32_t words[sizeof(struct rand_pool_info) / 4 + SEED_WORDS];
@@ -194,7 +200,8 @@ static void power_off(void)
 }
 
 /* Frames that concern one command; one that has ended meanwhile is no mistake of the host's. */
-static const char *handle_command_frame(uint8_t type, uint32_t id, const uint8_t *payload, size_t bytes)
+static const char *handle_command_frame(uint8_t type, uint32_t id, const uint8_t *payload,
+					size_t bytes)
 {
 	struct command *command = find_command(id);
 
@@ -320,9 +327,9 @@ static void serve(int children)
 		unsigned int count;
 
 		polls[0] = (struct pollfd){ .fd = children, .events = POLLIN };
-		polls[1] = (struct pollfd){ .fd = host, .events = POLLIN | (out_bytes ? POLLOUT : 0) };
-		if (!has_room(SMALL_FRAME_MAX, true))
-			polls[1].events = POLLOUT;
+		polls[1] = (struct pollfd){ .fd = host, .events = out_bytes ? POLLOUT : 0 };
+		if (has_room(SMALL_FRAME_MAX, true))
+			polls[1].events |= POLLIN;
 		count = 2 + poll_commands(polls + 2);
 		if (poll(polls, count, -1) < 0 && errno != EINTR)
 			return;
@@ -336,7 +343,10 @@ static void serve(int children)
 	}
 }
 
-/* Finds the port by its name in sysfs: nothing but the kernel need run in the guest. Returns -1 while absent. */
+/*
+ * Finds the port by its name in sysfs: nothing but the kernel need run in the guest. Returns -1
+ * while absent.
+ */
 static int open_port(void)
 {
 	DIR *ports = opendir("/sys/class/virtio-ports");
@@ -375,7 +385,8 @@ static int listen_at(const char *path)
 		return -1;
 	}
 	memcpy(address.sun_path, path, strlen(path));
-	if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) || listen(listener, 16))
+	if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) ||
+	    listen(listener, 16))
 		return -1;
 	return listener;
 }
@@ -394,7 +405,10 @@ static int sentinel(void)
 static void serve_next(int listener, int children)
 {
 	while (host < 0) {
-		host = listener < 0 ? open_port() : accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (listener < 0)
+			host = open_port();
+		else
+			host = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (host < 0)
 			poll(NULL, 0, RETRY_MS);
 		reap_children();

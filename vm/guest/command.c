@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Commands of the connected host: started each in a session of its own, fed and drained within the credit
- * that protocol.h describes, and reported once they end.
+ * Commands of the connected host: started each in a session of its own, fed and drained within the
+ * credit that protocol.h describes, and reported once they end.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,7 +28,7 @@
 struct output {
 	int fd;		 /* -1 once closed */
 	uint32_t credit; /* bytes the host still accepts */
-	uint32_t owed;	 /* once the command has ended: bytes it had written that are still to be sent */
+	uint32_t owed;	 /* bytes an ended command had written and that are still to be sent */
 };
 
 struct command {
@@ -39,7 +39,10 @@ struct command {
 	pid_t pid; /* also its process group and session */
 	int wait_status;
 	int stdin_fd; /* -1 once closed */
-	/* What the command has not taken yet of its input: a ring of STDIN_CREDIT bytes; NULL without stdin. */
+	/*
+	 * What the command has not taken yet of its input: a ring of STDIN_CREDIT bytes; NULL
+	 * without stdin.
+	 */
 	uint8_t *pending;
 	uint32_t pending_start, pending_bytes;
 	/* Bytes taken since the host was last told. */
@@ -119,7 +122,8 @@ static void fail_child(int report, bool at_chdir)
 }
 
 /* Runs in the child and never returns. @fds become 0, 1 and 2; everything else closes on exec. */
-static void become_command(char **argv, char **env, const char *directory, const int *fds, int report)
+static void become_command(char **argv, char **env, const char *directory, const int *fds,
+			   int report)
 {
 	sigset_t none;
 
@@ -167,8 +171,8 @@ static int open_streams(struct command *slot, uint32_t flags, int *theirs)
 }
 
 /* Starts a command in @slot; 0, or -1 with errno and what could not be done in *@what. */
-static int start_command(struct command *slot, uint32_t flags, char **argv, char **env, const char *directory,
-			 const char **what)
+static int start_command(struct command *slot, uint32_t flags, char **argv, char **env,
+			 const char *directory, const char **what)
 {
 	int theirs[3] = { -1, -1, -1 }, report[2] = { -1, -1 }, error = 0;
 	struct failure failure = { 0 };
@@ -219,8 +223,13 @@ static char *next_string(const uint8_t **at, const uint8_t *end)
 /* Adds to @env each default whose name is not in it. Returns how many there are then. */
 static uint32_t add_defaults(char **env, uint32_t count)
 {
-	static char *const defaults[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-					  "HOME=/root", "LANG=C.UTF-8", "USER=root", "SHELL=/bin/sh" };
+	static char *const defaults[] = {
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=/root",
+		"LANG=C.UTF-8",
+		"USER=root",
+		"SHELL=/bin/sh",
+	};
 	const uint32_t given = count;
 
 	for (size_t d = 0; d < sizeof(defaults) / sizeof(defaults[0]); d++) {
@@ -283,7 +292,9 @@ const char *handle_exec(uint32_t id, const uint8_t *at, size_t bytes)
 		send_exit(id, EXIT_NOT_RUN, EAGAIN, "too many commands at once");
 		return NULL;
 	}
-	if (start_command(slot, get_u32(header), strings, env, *directory ? directory : "/", &what)) {
+	if (!*directory)
+		directory = "/";
+	if (start_command(slot, get_u32(header), strings, env, directory, &what)) {
 		char text[EXIT_TEXT_MAX];
 		int error = errno;
 
@@ -325,7 +336,10 @@ static void feed_stdin(struct command *command)
 		command->taken += written;
 	}
 	if (command->stdin_fd < 0) {
-		/* Drop it, and let the host go on sending until it learns that the command has ended. */
+		/*
+		 * Drop it, and let the host go on sending until it learns that the command has
+		 * ended.
+		 */
 		command->taken += command->pending_bytes;
 		command->pending_bytes = 0;
 	}
@@ -426,14 +440,15 @@ static void end_command(struct command *command, int status)
 	command->ended = true;
 	command->wait_status = status;
 	/*
-	 * A daemon the command left behind may hold the pipes open for ever: what is in them now is the
-	 * command's own output, what comes later is not waited for.
+	 * A daemon the command left behind may hold the pipes open for ever: what is in them now is
+	 * the command's own output, what comes later is not waited for.
 	 */
 	for (int stream = 0; stream < 2; stream++) {
+		struct output *output = &command->out[stream];
 		int bytes = 0;
 
-		if (command->out[stream].fd >= 0 && ioctl(command->out[stream].fd, FIONREAD, &bytes) == 0)
-			command->out[stream].owed = bytes;
+		if (output->fd >= 0 && ioctl(output->fd, FIONREAD, &bytes) == 0)
+			output->owed = bytes;
 	}
 }
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the two halves of the agent know of each other: command.c runs commands, agent.c talks to the host. */
+/*
+ * What the two halves of the agent know of each other: command.c runs commands, agent.c talks to
+ * the host.
+ */
 #ifndef FASTIO_GUEST_COMMAND_H
 #define FASTIO_GUEST_COMMAND_H
 
@@ -37,7 +40,10 @@ static inline uint32_t get_u32(const uint8_t *at)
 
 /* --- agent.c: the queue of frames to the host. --- */
 
-/* Is there room for a frame with this payload? Output must leave the last SMALL_RESERVE bytes to small frames. */
+/*
+ * Is there room for a frame with this payload? Output must leave the last SMALL_RESERVE bytes to
+ * small frames.
+ */
 bool has_room(size_t payload, bool small);
 /* Where the next frame's payload goes; the caller has asked has_room() for @payload. */
 uint8_t *payload_room(size_t payload);
@@ -65,7 +71,9 @@ void kill_commands(void);
 void reap_children(void);
 /* Fills @polls, which has COMMAND_POLLS entries, with what commands wait for; returns how many. */
 unsigned int poll_commands(struct pollfd *polls);
-/* Moves input and output of every command, each in turn, and says EXIT for those that have ended. */
+/*
+ * Moves input and output of every command, each in turn, and says EXIT for those that have ended.
+ */
 void run_commands(void);
 
 #endif

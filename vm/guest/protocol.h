@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the host and the guest's agent say to each other over one byte stream (a virtio-serial port).
+ * What the host and the guest's agent say to each other over one byte stream (a virtio-serial
+ * port).
  *
- * Every message is a frame: a header of FRAME_HEADER bytes (u32 length of the payload, u8 type, u32 id;
- * little endian, no padding) and the payload. An id names a command; the host chooses it and may use it
- * again once EXIT was said. vm/channel/frame.ts holds the same numbers, and a test compares the two files.
+ * Every message is a frame: a header of FRAME_HEADER bytes (u32 length of the payload, u8 type, u32
+ * id; little endian, no padding) and the payload. An id names a command; the host chooses it and
+ * may use it again once EXIT was said. vm/channel/frame.ts holds the same numbers, and a test
+ * compares the two files.
  *
- * Flow control: a sender may have as many bytes of a stream under way as it holds credit for; the reader
- * hands out more as it consumes. So nobody buffers without bound and a reader that stalls stops only its
- * own command.
+ * Flow control: a sender may have as many bytes of a stream under way as it holds credit for; the
+ * reader hands out more as it consumes. So nobody buffers without bound and a reader that stalls
+ * stops only its own command.
  *
- * A connection starts with HELLO. The agent reads and drops bytes until it sees a whole one (a header that
- * says HELLO, followed by FRAME_MAGIC), kills the commands of whoever was connected before, and answers
- * with the nonce it was sent; the host drops everything before that answer. So neither side ever acts on
- * what was left in the pipe by an earlier connection.
+ * A connection starts with HELLO. The agent reads and drops bytes until it sees a whole one (a
+ * header that says HELLO, followed by FRAME_MAGIC), kills the commands of whoever was connected
+ * before, and answers with the nonce it was sent; the host drops everything before that answer. So
+ * neither side ever acts on what was left in the pipe by an earlier connection.
  */
 #ifndef FASTIO_GUEST_PROTOCOL_H
 #define FASTIO_GUEST_PROTOCOL_H
@@ -36,25 +38,45 @@
 
 enum frame_type {
 	/* Host to agent. */
-	FRAME_HELLO = 1,     /* magic, u32 version, nonce */
-	FRAME_EXEC = 2,      /* u32 flags, u32 credit of stdout, u32 credit of stderr, u16 argc, u16 envc, */
-			     /* then NUL-terminated: directory ("" is /), argc arguments, envc NAME=value */
-	FRAME_STDIN = 3,     /* bytes, within the credit */
-	FRAME_STDIN_EOF = 4, /* nothing */
-	FRAME_CREDIT = 5,    /* u8 stream (0 stdin, 1 stdout, 2 stderr), u32 bytes; in both directions */
-	FRAME_SIGNAL = 6,    /* u32 signal number, sent to the command's process group */
-	FRAME_PING = 7,	     /* nothing; answered with PONG of the same id */
-	FRAME_RESUMED = 8,   /* u64 seconds, u32 nanoseconds of CLOCK_REALTIME, random bytes; answered with DONE */
-	FRAME_POWEROFF = 9,  /* nothing; answered with DONE, then the guest goes down */
+
+	/* magic, u32 version, nonce */
+	FRAME_HELLO = 1,
+	/*
+	 * u32 flags, u32 credit of stdout, u32 credit of stderr, u16 argc, u16 envc, then
+	 * NUL-terminated: directory ("" is /), argc arguments, envc NAME=value
+	 */
+	FRAME_EXEC = 2,
+	/* bytes, within the credit */
+	FRAME_STDIN = 3,
+	/* nothing */
+	FRAME_STDIN_EOF = 4,
+	/* u8 stream (0 stdin, 1 stdout, 2 stderr), u32 bytes; in both directions */
+	FRAME_CREDIT = 5,
+	/* u32 signal number, sent to the command's process group */
+	FRAME_SIGNAL = 6,
+	/* nothing; answered with PONG of the same id */
+	FRAME_PING = 7,
+	/* u64 seconds, u32 nanoseconds of CLOCK_REALTIME, random bytes; answered with DONE */
+	FRAME_RESUMED = 8,
+	/* nothing; answered with DONE, then the guest goes down */
+	FRAME_POWEROFF = 9,
 
 	/* Agent to host. */
-	FRAME_WELCOME = 65,  /* magic, nonce, u32 version, then NUL-terminated: release, machine, boot id */
-	FRAME_STDOUT = 66,   /* bytes, within the credit */
-	FRAME_STDERR = 67,   /* bytes, within the credit */
-	FRAME_EXIT = 68,     /* u32 enum exit_kind, u32 value, text; the last frame of an id */
-	FRAME_PONG = 69,     /* nothing */
-	FRAME_DONE = 70,     /* u32 errno, 0 when it worked */
-	FRAME_REFUSED = 71,  /* text: the host broke the protocol; the agent then waits for a new HELLO */
+
+	/* magic, nonce, u32 version, then NUL-terminated: release, machine, boot id */
+	FRAME_WELCOME = 65,
+	/* bytes, within the credit */
+	FRAME_STDOUT = 66,
+	/* bytes, within the credit */
+	FRAME_STDERR = 67,
+	/* u32 enum exit_kind, u32 value, text; the last frame of an id */
+	FRAME_EXIT = 68,
+	/* nothing */
+	FRAME_PONG = 69,
+	/* u32 errno, 0 when it worked */
+	FRAME_DONE = 70,
+	/* text: the host broke the protocol; the agent then waits for a new HELLO */
+	FRAME_REFUSED = 71,
 };
 
 /* Flags of EXEC. */

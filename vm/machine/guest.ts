@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openChannel } from '../channel/commands.js';
@@ -10,6 +9,7 @@ import { createScanner, type ConsoleScanner } from '../console/scan.js';
 import { FastioError } from '../errors.js';
 import type { KernelReport, PortForward, VmInfo } from '../vm.js';
 import { deadline } from '../wait.js';
+import { openBoundedLog } from './bounded-log.js';
 import {
   explainExit,
   explainMessages,
@@ -134,8 +134,7 @@ async function startConsole(plan: Plan): Promise<Console> {
     const known = explainMessages(qemu.messages(), evidence());
     if (known !== undefined) condemn(known);
   });
-  const log = createWriteStream(join(plan.directory, 'console.log'), { flags: 'a' });
-  log.on('error', () => undefined);
+  const log = openBoundedLog(join(plan.directory, 'console.log'));
   const death = new AbortController();
   const starting = { value: true };
   let lastSign = performance.now();
@@ -173,8 +172,8 @@ async function startConsole(plan: Plan): Promise<Console> {
     log.write(chunk);
     scanner.feed(chunk);
   });
-  void qemu.exited.then((exit) => {
-    log.end();
+  void qemu.exited.then(async (exit) => {
+    await log.end();
     onExit(exit);
   });
   return {

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
-import { appendFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { FastioError } from '../errors.js';
+import { openBoundedLog } from './bounded-log.js';
 
 export interface QemuExit {
   readonly status: number | null;
@@ -22,6 +22,8 @@ export interface QemuProcess {
 }
 
 const keptMessageBytes = 4_096;
+/** What QEMU wrote just before it ended takes a moment to arrive. */
+const lastWordsMs = 50;
 
 /**
  * Starts QEMU with a socket pair for each descriptor that command-line.ts names; no path, no port, no race.
@@ -37,17 +39,23 @@ export async function startQemu(
 ): Promise<QemuProcess> {
   const [program = '', ...args] = argv;
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'] });
+  const file = openBoundedLog(log);
   let messages = '';
   const note = (chunk: Buffer): void => {
     messages = (messages + chunk.toString()).slice(-keptMessageBytes);
-    appendFileSync(log, chunk);
+    file.write(chunk);
     onMessage();
   };
   child.stdout?.on('data', note);
   child.stderr?.on('data', note);
-  // 'close' comes after the last message; a program that left children holding the pipes must not delay us.
   const exited = new Promise<QemuExit>((resolve) => {
-    child.once('exit', (status, signal) => setTimeout(resolve, 50, { status, signal }));
+    child.once('exit', (status, signal) => {
+      setTimeout(() => {
+        void file.end().then(() => {
+          resolve({ status, signal });
+        });
+      }, lastWordsMs);
+    });
   });
   await new Promise<void>((resolve, reject) => {
     child.once('spawn', resolve);
