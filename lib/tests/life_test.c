@@ -86,7 +86,7 @@ static void exit_while_wq_workers_block(void *arg)
 	struct fastio_params params;
 	struct rig rig = { 0 };
 	int pipes[2], pair[2], file;
-	char path[64], fifo[64], byte;
+	char path[80], fifo[64], byte;
 	struct fastio_sqe *sqe;
 
 	snprintf(fifo, sizeof(fifo), "/tmp/fastio-test-exit-%d", (int)getpid());
