@@ -12,7 +12,7 @@ static const char *const mode_names[] = { "fused", "oneshot", "multishot", NULL 
 static const char *const wait_names[] = { "sleep", "spin", NULL };
 static const char *const backend_names[] = { "auto", "kernel", "user", NULL };
 
-struct fastio_options options = { .self_weight = FASTIO_SELF_WEIGHT_FULL, .batch = 16, .buffers = 512 };
+struct fastio_options options = { .self_weight = FASTIO_SELF_WEIGHT_FULL, .batch = 16, .buffers = 1024 };
 static struct fastio_conf conf;
 
 /* Reads fastio.conf; what the command line leaves open comes from there. */

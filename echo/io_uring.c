@@ -50,7 +50,7 @@ static struct {
 	unsigned int mode, wait;
 	bool sqpoll;
 	uint64_t sq_idle_ms, buffers;
-} options = { .sq_idle_ms = 1000, .buffers = 512 };
+} options = { .sq_idle_ms = 1000, .buffers = 1024 };
 
 /* What a completion is about; its index is that of a connection where there is one. */
 enum tag { TAG_ACCEPT, TAG_RECEIVE, TAG_SEND, TAG_CLOSE, TAG_CANCEL, TAG_STOP, TAG_RETRY, TAG_HAND_OVER, TAG_ADOPT };

@@ -16,7 +16,12 @@ export FASTIO_QUIET=1
 # Memory that is freed is kept for a while to find who still uses it; the memory test needs that to be little.
 export ASAN_OPTIONS=quarantine_size_mb=4
 # A donated worker that spins would take a CPU from everybody else here.
-printf 'default_main_worker_idle_time = 1\n' >"$work/fastio.conf"
+conf=$work/fastio.conf
+printf 'default_main_worker_idle_time = 1\n' >"$conf"
+
+# Two CPUs that we may use, and the first of them.
+cpu=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*\([0-9]*\).*/\1/p' /proc/self/status)
+two_cpus=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*\([0-9]*\)[-,]\([0-9]*\).*/\1,\2/p' /proc/self/status)
 
 cleanup() {
 	[ -n "$server" ] && kill -KILL "$server" 2>/dev/null
@@ -45,7 +50,7 @@ field() { # NAME FILE: the first number of that name
 }
 
 first_field() { # NAME FILE: as field, when the name occurs again later in the line
-	tr ',{' '\n\n' <"$2" | sed -n "s/^\"$1\":\([0-9.]*\).*/\1/p" | head -n 1
+	tr ',{' '\n' <"$2" | sed -n "s/^\"$1\":\([0-9.]*\).*/\1/p" | head -n 1
 }
 
 # Starts a server; sets $port and $pid. $server is the process to wait for.
@@ -164,6 +169,7 @@ crowd() {
 	shift
 	: >"$work/out"
 	(
+		# shellcheck disable=SC3045 # dash and busybox have it.
 		ulimit -n 300
 		exec timeout --kill-after 5 60 "$dir/$program" --port 0 "$@"
 	) >"$work/out" 2>"$work/err" &
@@ -191,7 +197,7 @@ servers() {
 		serve epoll --trigger edge --buffer-bytes 64
 		crowd epoll
 	fi
-	serve epoll --threads 3 --cpus 0,0,0
+	serve epoll --threads 3 --cpus "$cpu,$cpu,$cpu"
 	serve epoll --threads 2 --accept balanced
 
 	if have_io_uring; then
@@ -211,20 +217,26 @@ servers() {
 		server=
 	fi
 
-	fastio="fastio --backend user --conf $work/fastio.conf"
-	serve $fastio --workers 1
-	serve $fastio --workers 1 --mode multishot
-	serve $fastio --workers 0
+	serve fastio --backend user --conf "$conf" --workers 1
+	serve fastio --backend user --conf "$conf" --workers 1 --mode multishot
+	serve fastio --backend user --conf "$conf" --workers 0
 	if [ "$flavour" != tsan ]; then
-		serve $fastio --workers 2 --mode oneshot
-		serve $fastio --workers 2 --mode multishot --buffers 2 --buffer-bytes 1024
-		serve $fastio --workers 0 --mode multishot
-		serve $fastio --workers 1 --wait spin
-		crowd $fastio --workers 1
+		serve fastio --backend user --conf "$conf" --workers 2 --mode oneshot
+		serve fastio --backend user --conf "$conf" --workers 2 --mode multishot --buffers 2 --buffer-bytes 1024
+		serve fastio --backend user --conf "$conf" --workers 0 --mode multishot
+		serve fastio --backend user --conf "$conf" --workers 1 --wait spin
+		crowd fastio --backend user --conf "$conf" --workers 1
 	fi
-	[ "$(nproc)" -lt 2 ] || serve $fastio --workers 1 --cpus 0,1
-	serve $fastio --workers 2 --hybrid
-	serve $fastio --workers 1 --threads 2 --accept balanced
+	[ -z "$two_cpus" ] || serve fastio --backend user --conf "$conf" --workers 1 --cpus "$two_cpus"
+	serve fastio --backend user --conf "$conf" --workers 2 --hybrid
+	serve fastio --backend user --conf "$conf" --workers 1 --threads 2 --accept balanced
+}
+
+ipv6() {
+	start "$dir/epoll" --address ::1 --port 0 || return 0
+	timeout --kill-after 5 60 "$dir/load" --address "[::1]:$port" --requests 100 --json "$work/json" 2>"$work/load.err"
+	result $? 'epoll and load speak IPv6' "$work/load.err"
+	stop
 }
 
 # ------------------------------------------------------------------ the generator finds faults
@@ -284,7 +296,7 @@ pause() {
 		kill -KILL "$pid"
 		wait $server 2>/dev/null
 		server=
-		p99=$(tr ',{' '\n\n' <"$work/json" | sed -n 's/^"p99Ns":\([0-9]*\).*/\1/p' | head -n 1)
+		p99=$(tr ',{' '\n' <"$work/json" | sed -n 's/^"p99Ns":\([0-9]*\).*/\1/p' | head -n 1)
 		if [ -n "$loop" ]; then
 			[ $status -eq 0 ] && [ "$p99" -gt 200000000 ]
 			result $? "load: a pause of 300 ms shows in the open loop's p99 (it is $p99 ns)"
@@ -299,11 +311,12 @@ pause() {
 
 refuses() { # EXPECTED-TEXT PROGRAM ARGUMENTS...
 	expected=$1
-	shift
-	"$dir/$@" >"$work/out" 2>"$work/err"
+	program=$2
+	shift 2
+	"$dir/$program" "$@" >"$work/out" 2>"$work/err"
 	status=$?
 	[ $status -eq 2 ] && [ "$(wc -l <"$work/err")" -eq 1 ] && grep -qF -- "$expected" "$work/err" && [ ! -s "$work/out" ]
-	result $? "$* is refused" "$work/err"
+	result $? "$program $* is refused" "$work/err"
 }
 
 arguments() {
@@ -345,6 +358,9 @@ result $? 'unit tests' "$work/units"
 arguments
 [ "$flavour" = tsan ] || faults
 [ "$flavour" = tsan ] || pause
+if [ -e /proc/net/if_inet6 ] && grep -q ' lo$' /proc/net/if_inet6; then
+	ipv6
+fi
 servers
 echo "1..$tests"
 [ $failures -eq 0 ] || echo "# $failures of $tests failed"
