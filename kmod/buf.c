@@ -226,32 +226,25 @@ long fastio_unregister_buffers(struct fastio_ctx *ctx, unsigned long arg)
 }
 
 /**
- * fastio_import() - describe the memory of an operation to an iov_iter
+ * fastio_import_fixed() - describe memory in a registered buffer to an iov_iter
  * @bufs: registered buffers, or NULL
- * @sqe: the operation's entry
+ * @index: number of the buffer, unchecked
  * @dir: ITER_DEST or ITER_SOURCE
  * @addr: user address
- * @len: bytes, cut to MAX_RW_COUNT
+ * @len: bytes
  * @iter: to be set
  *
  * Return: 0 or -EFAULT.
  */
-int fastio_import(struct fastio_bufs *bufs, const struct fastio_sqe *sqe, unsigned int dir,
-		  u64 addr, u32 len, struct iov_iter *iter)
+int fastio_import_fixed(struct fastio_bufs *bufs, u32 index, unsigned int dir, u64 addr, u32 len,
+			struct iov_iter *iter)
 {
 	const struct fastio_fixed *fixed;
 	unsigned long offset, skip;
 
-	len = min_t(u32, len, MAX_RW_COUNT);
-	if (likely(!(sqe->flags & FASTIO_SQE_FIXED_BUF))) {
-		if (unlikely(!access_ok(u64_to_user_ptr(addr), len)))
-			return -EFAULT;
-		iov_iter_ubuf(iter, dir, u64_to_user_ptr(addr), len);
-		return 0;
-	}
-	if (!bufs || sqe->buf >= bufs->nr)
+	if (!bufs || index >= bufs->nr)
 		return -EFAULT;
-	fixed = &bufs->buf[array_index_nospec(sqe->buf, bufs->nr)];
+	fixed = &bufs->buf[array_index_nospec(index, bufs->nr)];
 	if (addr < fixed->addr || addr - fixed->addr > fixed->len ||
 	    len > fixed->len - (addr - fixed->addr))
 		return -EFAULT;

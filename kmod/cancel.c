@@ -41,6 +41,19 @@ static bool fastio_matches(const struct fastio_req *req, const struct fastio_sqe
 	return req->sqe.user_data == cancel->addr;
 }
 
+/* Return: the oldest request younger than number @after that @cancel means, or NULL. */
+static struct fastio_req *fastio_oldest(struct fastio_rq *rq, const struct fastio_sqe *cancel,
+					u64 after)
+{
+	struct fastio_req *req, *oldest = NULL;
+
+	hlist_for_each_entry(req, &rq->flight, flight)
+		if (req->seq > after && (!oldest || req->seq < oldest->seq) &&
+		    fastio_matches(req, cancel))
+			oldest = req;
+	return oldest;
+}
+
 /**
  * fastio_cancel() - FASTIO_OP_CANCEL
  * @rq: ring; the caller serves it
@@ -51,27 +64,35 @@ static bool fastio_matches(const struct fastio_req *req, const struct fastio_sqe
 int fastio_cancel(struct fastio_rq *rq, const struct fastio_req *cancel)
 {
 	const struct fastio_sqe *sqe = &cancel->sqe;
-	struct fastio_req *req, *tmp;
-	bool running = false;
+	struct hlist_node *tmp;
+	struct fastio_req *req;
+	u64 after = 0;
 	int nr = 0;
 
 	if (sqe->op_flags & FASTIO_CANCEL_FD ? sqe->addr != 0 : sqe->fd != 0)
 		return -EINVAL;
-	list_for_each_entry_safe(req, tmp, &rq->flight, flight) {
-		if (!fastio_matches(req, sqe))
-			continue;
-		if (!fastio_wq_remove(rq, req)) {
-			running = true;
-			continue;
+	if (sqe->op_flags & FASTIO_CANCEL_ALL) {
+		hlist_for_each_entry_safe(req, tmp, &rq->flight, flight) {
+			if (!fastio_matches(req, sqe))
+				continue;
+			if (!fastio_wq_remove(rq, req)) {
+				after = req->seq;
+				continue;
+			}
+			fastio_cancel_req(rq, req, -ECANCELED);
+			nr++;
 		}
-		fastio_cancel_req(rq, req, -ECANCELED);
-		nr++;
-		if (!(sqe->op_flags & FASTIO_CANCEL_ALL))
-			break;
+		return nr ?: after ? -EALREADY : -ENOENT;
 	}
-	if (nr)
-		return nr;
-	return running ? -EALREADY : -ENOENT;
+	/* Older ones may be with a wq worker, of which there are few. */
+	while ((req = fastio_oldest(rq, sqe, after))) {
+		if (fastio_wq_remove(rq, req)) {
+			fastio_cancel_req(rq, req, -ECANCELED);
+			return 1;
+		}
+		after = req->seq;
+	}
+	return after ? -EALREADY : -ENOENT;
 }
 
 /**
@@ -153,10 +174,11 @@ void fastio_start_timer(struct fastio_rq *rq, struct fastio_req *req)
  */
 void fastio_retire(struct fastio_rq *rq)
 {
-	struct fastio_req *req, *tmp;
 	struct fastio_slot *slot, *next;
+	struct fastio_req *req;
+	struct hlist_node *tmp;
 
-	list_for_each_entry_safe(req, tmp, &rq->flight, flight)
+	hlist_for_each_entry_safe(req, tmp, &rq->flight, flight)
 		if (fastio_wq_remove(rq, req))
 			fastio_cancel_req(rq, req, -ECANCELED);
 	list_for_each_entry_safe(slot, next, &rq->slots, link)

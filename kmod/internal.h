@@ -24,6 +24,7 @@
 #include <linux/seccomp.h>
 #include <linux/spinlock.h>
 #include <linux/task_work.h>
+#include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
 #include "ring_index.h"
@@ -133,14 +134,16 @@ enum fastio_where {
 /**
  * struct fastio_req - an operation taken from the SQ
  * @sqe: our copy of the entry, checked
- * @next: next on the free list
+ * @next: next on the free list, or in a queue of @slot
  * @flight: link in fastio_rq.flight while not free
- * @queue: link in a queue of @slot, or of a wq worker
+ * @seq: grows with the time of entering fastio_rq.flight
+ * @wq_link: link in fastio_wq.queue
  * @slot: slot of the operation, or NULL
  * @file: reference held, when the operation has a file and no slot, or is at a wq worker
  * @bufs: reference held by an operation with a fixed buffer while it waits
  * @where: what it waits for; the FASTIO_WQ_* values change under fastio_wq.lock
- * @receiving: SEND_RECV has sent
+ * @receiving: waits to receive, or has nothing (more) to send
+ * @queued: is in a queue of @slot
  * @done: bytes sent or received so far (MSG_WAITALL, SEND_RECV)
  * @res: result from the wq worker
  * @node: wakes the ring for an operation without a slot, a timer, or the result of a wq worker
@@ -150,16 +153,30 @@ enum fastio_where {
 struct fastio_req {
 	struct fastio_sqe	sqe;
 	struct fastio_req	*next;
-	struct list_head	flight;
-	struct list_head	queue;
+	struct hlist_node	flight;
+	u64			seq;
+	struct list_head	wq_link;
 	struct fastio_slot	*slot;
 	struct file		*file;
 	struct fastio_bufs	*bufs;
 	u8			where;
 	bool			receiving;
+	bool			queued;
 	u32			done;
 	int			res;
 	struct fastio_node	node;
+};
+
+/**
+ * struct fastio_queue - requests that wait, oldest first
+ * @first: the oldest, linked by fastio_req.next
+ * @tail: where to link the next one
+ *
+ * Mostly it holds one request, so taking one out of the middle may be slow.
+ */
+struct fastio_queue {
+	struct fastio_req	*first;
+	struct fastio_req	**tail;
 };
 
 /**
@@ -182,8 +199,8 @@ struct fastio_slot {
 	struct socket		*sock;
 	u32			fd;
 	bool			pollable;
-	struct list_head	rd;
-	struct list_head	wr;
+	struct fastio_queue	rd;
+	struct fastio_queue	wr;
 	struct list_head	link;
 };
 
@@ -257,7 +274,8 @@ struct fastio_group {
  * @free: requests not in use
  * @backlog: nodes taken from @ready and not yet run, oldest first
  * @stalled: multishot nodes that wait for room in the CQ
- * @flight: requests in use, oldest first
+ * @flight: requests in use, in no order
+ * @seq: number of requests that ever entered @flight
  * @slots: slots it owns
  * @bufs: the registered buffers as last seen; holds a reference
  * @group: the buffer groups of this ring as last seen; hold references
@@ -286,7 +304,8 @@ struct fastio_rq {
 	struct fastio_req	*free;
 	struct list_head	backlog;
 	struct list_head	stalled;
-	struct list_head	flight;
+	struct hlist_head	flight;
+	u64			seq;
 	struct list_head	slots;
 	struct fastio_bufs	*bufs;
 	struct fastio_group	*group[FASTIO_MAX_BUF_GROUPS];
@@ -307,18 +326,18 @@ struct fastio_rq {
 
 /**
  * struct fastio_wq - what one wq worker has to do
- * @lock: protects @queue and the FASTIO_WQ_* values of fastio_req.where; a leaf lock
+ * @lock: protects @queue, @task and the FASTIO_WQ_* values of fastio_req.where; a leaf lock
  * @queue: requests, oldest first
- * @wait: the worker while it sleeps
- * @claim: FASTIO_UNCLAIMED or FASTIO_CLAIMED
+ * @wait: the worker while it sleeps for want of work
+ * @task: the worker while it is inside; changes under @lock
  *
  * Part of the context.
  */
 struct fastio_wq {
-	spinlock_t		lock;		/* queue, and where requests are */
+	spinlock_t		lock;		/* queue, task, where requests are */
 	struct list_head	queue;
 	struct rcuwait		wait;
-	atomic_t		claim;
+	struct task_struct	*task;
 };
 
 /**
@@ -455,7 +474,7 @@ int fastio_do_send(struct fastio_rq *rq, struct fastio_req *req, struct file *fi
 int fastio_do_recvmsg(struct fastio_req *req, struct file *file, struct fastio_result *result);
 int fastio_do_sendmsg(struct fastio_req *req, struct file *file);
 int fastio_do_poll(struct fastio_req *req, struct file *file);
-int fastio_do_rw(struct fastio_rq *rq, struct fastio_req *req, struct file *file);
+int fastio_do_rw(const struct fastio_req *req, struct file *file);
 int fastio_do_blocking(struct fastio_req *req);
 int fastio_check_rw(const struct fastio_sqe *sqe, struct file *file);
 
@@ -468,6 +487,7 @@ void fastio_retire(struct fastio_rq *rq);
 
 /* wq.c */
 int fastio_punt(struct fastio_rq *rq, struct fastio_req *req);
+void fastio_wq_interrupt(struct fastio_wq *wq);
 bool fastio_wq_remove(struct fastio_rq *rq, struct fastio_req *req);
 long fastio_wq_worker(struct fastio_ctx *ctx, struct fastio_wq *wq);
 
@@ -480,8 +500,8 @@ void fastio_see_resources(struct fastio_rq *rq);
 void fastio_drop_resources(struct fastio_rq *rq);
 void fastio_free_resources(struct fastio_ctx *ctx);
 void fastio_put_bufs(struct fastio_bufs *bufs);
-int fastio_import(struct fastio_bufs *bufs, const struct fastio_sqe *sqe, unsigned int dir,
-		  u64 addr, u32 len, struct iov_iter *iter);
+int fastio_import_fixed(struct fastio_bufs *bufs, u32 index, unsigned int dir, u64 addr, u32 len,
+			struct iov_iter *iter);
 int fastio_group_peek(struct fastio_rq *rq, u32 group, struct fastio_buf *buf);
 void fastio_group_take(struct fastio_rq *rq, u32 group);
 struct fastio_group *fastio_get_group(struct fastio_ctx *ctx, u64 index);
@@ -517,6 +537,43 @@ static inline bool fastio_seccomp_refuses(void)
 static inline struct file *fastio_file(const struct fastio_req *req)
 {
 	return req->slot ? req->slot->file : req->file;
+}
+
+static inline void fastio_queue_init(struct fastio_queue *queue)
+{
+	queue->first = NULL;
+	queue->tail = &queue->first;
+}
+
+static inline void fastio_queue_add(struct fastio_queue *queue, struct fastio_req *req)
+{
+	req->next = NULL;
+	req->queued = true;
+	*queue->tail = req;
+	queue->tail = &req->next;
+}
+
+/* Which queue of its slot a request is in, or belongs in. */
+static inline struct fastio_queue *fastio_queue_of(const struct fastio_req *req)
+{
+	return req->receiving ? &req->slot->rd : &req->slot->wr;
+}
+
+/* Does nothing if the request is in no queue. */
+static inline void fastio_queue_remove(struct fastio_req *req)
+{
+	struct fastio_queue *queue;
+	struct fastio_req **link;
+
+	if (!req->queued)
+		return;
+	req->queued = false;
+	queue = fastio_queue_of(req);
+	for (link = &queue->first; *link != req; link = &(*link)->next)
+		;
+	*link = req->next;
+	if (!req->next)
+		queue->tail = link;
 }
 
 static inline struct fastio_node *fastio_node_of(struct fastio_req *req)
@@ -562,6 +619,30 @@ static inline struct fastio_bufs *fastio_bufs_of(const struct fastio_rq *rq,
 						 const struct fastio_req *req)
 {
 	return req->where == FASTIO_FREE ? rq->bufs : req->bufs;
+}
+
+/**
+ * fastio_import() - describe the memory of an operation to an iov_iter
+ * @rq: ring
+ * @req: request; the caller serves @rq, or executes @req on a wq worker
+ * @dir: ITER_DEST or ITER_SOURCE
+ * @addr: user address
+ * @len: bytes, cut to MAX_RW_COUNT
+ * @iter: to be set
+ *
+ * Return: 0 or -EFAULT.
+ */
+static inline int fastio_import(const struct fastio_rq *rq, const struct fastio_req *req,
+				unsigned int dir, u64 addr, u32 len, struct iov_iter *iter)
+{
+	len = min_t(u32, len, MAX_RW_COUNT);
+	if (unlikely(req->sqe.flags & FASTIO_SQE_FIXED_BUF))
+		return fastio_import_fixed(fastio_bufs_of(rq, req), req->sqe.buf, dir, addr, len,
+					   iter);
+	if (unlikely(!access_ok(u64_to_user_ptr(addr), len)))
+		return -EFAULT;
+	iov_iter_ubuf(iter, dir, u64_to_user_ptr(addr), len);
+	return 0;
 }
 
 /*

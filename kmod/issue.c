@@ -91,6 +91,10 @@ static const struct fastio_opdef fastio_opdefs[FASTIO_OP_LAST] = {
 static int fastio_check_slot(const struct fastio_req *req, const struct fastio_slot *slot)
 {
 	switch (req->sqe.opcode) {
+	case FASTIO_OP_RECV:
+	case FASTIO_OP_SEND:
+	case FASTIO_OP_SEND_RECV:
+		return slot->sock ? 0 : -ENOTSOCK;
 	case FASTIO_OP_READ:
 	case FASTIO_OP_WRITE:
 	case FASTIO_OP_READV:
@@ -123,7 +127,7 @@ static void fastio_start_io(struct fastio_rq *rq, struct fastio_req *req, u8 dir
 		at_once = err;
 		req->slot = slot;
 		/* First come, first served. */
-		if (!list_empty(req->receiving ? &slot->rd : &slot->wr)) {
+		if (fastio_queue_of(req)->first) {
 			if (req->sqe.flags & FASTIO_SQE_NOWAIT)
 				fastio_complete(rq, req, -EAGAIN, 0);
 			else
@@ -244,8 +248,8 @@ static bool fastio_has_unknown(const struct fastio_sqe *sqe, const struct fastio
 	       (word[7] & def->word[7]);
 }
 
-/* Checks our copy of an SQE. Return: 0 or why it is refused. */
-static int fastio_validate(const struct fastio_rq *rq, const struct fastio_sqe *sqe)
+/* Checks our copy of an SQE. @dir: what it waits for. Return: 0 or why it is refused. */
+static int fastio_validate(const struct fastio_rq *rq, const struct fastio_sqe *sqe, u8 *dir)
 {
 	const struct fastio_opdef *def;
 
@@ -254,6 +258,7 @@ static int fastio_validate(const struct fastio_rq *rq, const struct fastio_sqe *
 	def = &fastio_opdefs[array_index_nospec(sqe->opcode, FASTIO_OP_LAST)];
 	if (unlikely(fastio_has_unknown(sqe, def)))
 		return -EINVAL;
+	*dir = def->dir;
 	if (sqe->op_flags || sqe->buf || sqe->flags & ~SLOT) {
 		int err = fastio_check(sqe);
 
@@ -263,11 +268,15 @@ static int fastio_validate(const struct fastio_rq *rq, const struct fastio_sqe *
 	return fastio_seccomp_refuses() ? -EPERM : 0;
 }
 
-static void fastio_start(struct fastio_rq *rq, struct fastio_req *req)
+static void fastio_start(struct fastio_rq *rq, struct fastio_req *req, u8 dir)
 {
 	const struct fastio_sqe *sqe = &req->sqe;
 	int res;
 
+	if (dir) {
+		fastio_start_io(rq, req, dir);
+		return;
+	}
 	switch (sqe->opcode) {
 	case FASTIO_OP_CLOSE:
 		res = fastio_close(rq, req);
@@ -290,8 +299,7 @@ static void fastio_start(struct fastio_rq *rq, struct fastio_req *req)
 		fastio_start_blocking(rq, req);
 		return;
 	default:
-		fastio_start_io(rq, req, fastio_opdefs[sqe->opcode].dir);
-		return;
+		res = 0;	/* NOP */
 	}
 	fastio_complete(rq, req, res, 0);
 }
@@ -300,6 +308,7 @@ static void fastio_start(struct fastio_rq *rq, struct fastio_req *req)
 static void fastio_issue(struct fastio_rq *rq, const struct fastio_sqe *shared)
 {
 	struct fastio_req *req = rq->free;
+	u8 dir;
 	int err;
 
 	rq->free = req->next;
@@ -308,13 +317,13 @@ static void fastio_issue(struct fastio_rq *rq, const struct fastio_sqe *shared)
 	barrier();
 	req->slot = NULL;
 	req->done = 0;
-	err = fastio_validate(rq, &req->sqe);
+	err = fastio_validate(rq, &req->sqe, &dir);
 	trace_fastio_submit(rq->ctx->id, rq->index, req->sqe.opcode, req->sqe.flags, req->sqe.fd,
 			    req->sqe.user_data);
 	if (unlikely(err) || req->sqe.opcode == FASTIO_OP_NOP)
 		fastio_finish(rq, req, err, 0);
 	else
-		fastio_start(rq, req);
+		fastio_start(rq, req, dir);
 }
 
 /**

@@ -25,8 +25,8 @@ static bool fastio_multishot(const struct fastio_req *req)
 void fastio_park(struct fastio_rq *rq, struct fastio_req *req, enum fastio_where where)
 {
 	if (req->where == FASTIO_FREE) {
-		list_add_tail(&req->flight, &rq->flight);
-		rq->st.in_flight++;
+		hlist_add_head(&req->flight, &rq->flight);
+		req->seq = ++rq->seq;
 		/* What it refers to stays, whatever is registered while it waits. */
 		if (req->sqe.flags & FASTIO_SQE_FIXED_BUF && rq->bufs) {
 			refcount_inc(&rq->bufs->refs);
@@ -35,7 +35,7 @@ void fastio_park(struct fastio_rq *rq, struct fastio_req *req, enum fastio_where
 	}
 	req->where = where;
 	if (where == FASTIO_PARKED && req->slot)
-		list_add_tail(&req->queue, req->receiving ? &req->slot->rd : &req->slot->wr);
+		fastio_queue_add(fastio_queue_of(req), req);
 	rq->st.parked++;
 }
 
@@ -49,13 +49,13 @@ void fastio_park(struct fastio_rq *rq, struct fastio_req *req, enum fastio_where
 void fastio_complete(struct fastio_rq *rq, struct fastio_req *req, int res, u32 flags)
 {
 	if (req->where != FASTIO_FREE) {
-		list_del(&req->flight);
-		rq->st.in_flight--;
-		if (req->where == FASTIO_PARKED && req->slot)
-			list_del(&req->queue);
+		hlist_del(&req->flight);
+		fastio_queue_remove(req);
 		req->where = FASTIO_FREE;
-		fastio_put_bufs(req->bufs);
-		req->bufs = NULL;
+		if (unlikely(req->bufs)) {
+			fastio_put_bufs(req->bufs);
+			req->bufs = NULL;
+		}
 	}
 	if (req->file) {
 		fastio_unhook(&req->node);
@@ -68,36 +68,46 @@ void fastio_complete(struct fastio_rq *rq, struct fastio_req *req, int res, u32 
 
 /* ------------------------------------------------------------------ attempts */
 
-static int fastio_attempt(struct fastio_rq *rq, struct fastio_req *req,
-			  struct fastio_result *result)
+/* A filter may have been installed since the request was taken, so both look again. */
+static int fastio_attempt_rd(struct fastio_rq *rq, struct fastio_req *req,
+			     struct fastio_result *result)
 {
 	struct file *file = fastio_file(req);
 
-	/* A filter may have been installed since the request was taken. */
 	if (unlikely(fastio_seccomp_refuses()))
 		return -EPERM;
 	switch (req->sqe.opcode) {
-	case FASTIO_OP_SEND_RECV:
-		if (!req->receiving)
-			return fastio_do_send(rq, req, file);
-		fallthrough;
 	case FASTIO_OP_RECV:
+	case FASTIO_OP_SEND_RECV:
 		return fastio_do_recv(rq, req, file, result);
-	case FASTIO_OP_SEND:
-		return fastio_do_send(rq, req, file);
 	case FASTIO_OP_ACCEPT:
 		return fastio_do_accept(req, file, result);
 	case FASTIO_OP_RECVMSG:
 		return fastio_do_recvmsg(req, file, result);
-	case FASTIO_OP_SENDMSG:
-		return fastio_do_sendmsg(req, file);
 	case FASTIO_OP_READ:
-	case FASTIO_OP_WRITE:
 	case FASTIO_OP_READV:
-	case FASTIO_OP_WRITEV:
-		return fastio_do_rw(rq, req, file);
+		return fastio_do_rw(req, file);
 	case FASTIO_OP_POLL:
 		return fastio_do_poll(req, file);
+	}
+	return -EOPNOTSUPP;
+}
+
+static int fastio_attempt_wr(struct fastio_rq *rq, struct fastio_req *req)
+{
+	struct file *file = fastio_file(req);
+
+	if (unlikely(fastio_seccomp_refuses()))
+		return -EPERM;
+	switch (req->sqe.opcode) {
+	case FASTIO_OP_SEND:
+	case FASTIO_OP_SEND_RECV:
+		return fastio_do_send(rq, req, file);
+	case FASTIO_OP_SENDMSG:
+		return fastio_do_sendmsg(req, file);
+	case FASTIO_OP_WRITE:
+	case FASTIO_OP_WRITEV:
+		return fastio_do_rw(req, file);
 	}
 	return -EOPNOTSUPP;
 }
@@ -192,7 +202,7 @@ bool fastio_try_rd(struct fastio_rq *rq, struct fastio_req *req, bool cleared)
 			fastio_requeue(node, &rq->backlog);
 			return false;
 		}
-		res = fastio_attempt(rq, req, &result);
+		res = fastio_attempt_rd(rq, req, &result);
 		if (res == -EAGAIN) {
 			res = fastio_may_wait(rq, req);
 			if (!res)
@@ -220,10 +230,9 @@ bool fastio_try_rd(struct fastio_rq *rq, struct fastio_req *req, bool cleared)
 /* SEND_RECV has sent: wait for the answer, behind those who wait already. */
 static void fastio_begin_rd(struct fastio_rq *rq, struct fastio_req *req)
 {
+	fastio_queue_remove(req);
 	req->receiving = true;
-	if (req->where == FASTIO_PARKED && req->slot)
-		list_del_init(&req->queue);
-	if ((req->slot && !list_empty(&req->slot->rd)) || !fastio_try_rd(rq, req, false))
+	if ((req->slot && req->slot->rd.first) || !fastio_try_rd(rq, req, false))
 		fastio_park(rq, req, FASTIO_PARKED);
 }
 
@@ -252,7 +261,7 @@ bool fastio_try_wr(struct fastio_rq *rq, struct fastio_req *req)
 			fastio_requeue(node, &rq->backlog);
 			return false;
 		}
-		res = fastio_attempt(rq, req, NULL);
+		res = fastio_attempt_wr(rq, req);
 		if (res == -EAGAIN) {
 			res = fastio_may_wait(rq, req);
 			if (!res && !cleared) {
@@ -306,7 +315,7 @@ static void fastio_run_slot(struct fastio_rq *rq, struct fastio_slot *slot)
 
 	old = atomic_read(&node->state);
 	if (old & FASTIO_RD)
-		clear |= list_empty(&slot->rd) ? FASTIO_WANT_RD : FASTIO_WANT_RD | FASTIO_RD;
+		clear |= !slot->rd.first ? FASTIO_WANT_RD : FASTIO_WANT_RD | FASTIO_RD;
 	if (old & FASTIO_WR)
 		clear |= FASTIO_WANT_WR;
 	/*
@@ -316,11 +325,10 @@ static void fastio_run_slot(struct fastio_rq *rq, struct fastio_slot *slot)
 	old = atomic_fetch_andnot(clear, &node->state);
 
 	if (old & FASTIO_WR) {
-		for (fair = FASTIO_FAIR; fair && !list_empty(&slot->wr); fair--)
-			if (!fastio_try_wr(rq,
-					   list_first_entry(&slot->wr, struct fastio_req, queue)))
+		for (fair = FASTIO_FAIR; fair && slot->wr.first; fair--)
+			if (!fastio_try_wr(rq, slot->wr.first))
 				break;
-		if (!fair && !list_empty(&slot->wr)) {
+		if (!fair && slot->wr.first) {
 			atomic_or(FASTIO_WR, &node->state);
 			fastio_requeue(node, &rq->backlog);
 		}
@@ -328,12 +336,10 @@ static void fastio_run_slot(struct fastio_rq *rq, struct fastio_slot *slot)
 	if (old & FASTIO_RD) {
 		bool cleared = clear & FASTIO_RD;
 
-		for (fair = FASTIO_FAIR; fair && !list_empty(&slot->rd); fair--, cleared = false)
-			if (!fastio_try_rd(rq,
-					   list_first_entry(&slot->rd, struct fastio_req, queue),
-					   cleared))
+		for (fair = FASTIO_FAIR; fair && slot->rd.first; fair--, cleared = false)
+			if (!fastio_try_rd(rq, slot->rd.first, cleared))
 				break;
-		if (!fair && !list_empty(&slot->rd)) {
+		if (!fair && slot->rd.first) {
 			atomic_or(FASTIO_RD, &node->state);
 			fastio_requeue(node, &rq->backlog);
 		}

@@ -99,16 +99,16 @@ static ssize_t fastio_rw_iter(const struct fastio_sqe *sqe, struct file *file,
 	return ret;
 }
 
-static ssize_t fastio_rw(struct fastio_bufs *bufs, const struct fastio_sqe *sqe, struct file *file,
-			 bool nowait)
+static ssize_t fastio_rw(const struct fastio_req *req, struct file *file, bool nowait)
 {
+	const struct fastio_sqe *sqe = &req->sqe;
 	unsigned int dir = fastio_is_write(sqe) ? ITER_SOURCE : ITER_DEST;
 	struct iovec fast[UIO_FASTIOV], *iov = NULL;
 	struct iov_iter iter;
 	ssize_t ret;
 
 	if (sqe->opcode == FASTIO_OP_READ || sqe->opcode == FASTIO_OP_WRITE) {
-		ret = fastio_import(bufs, sqe, dir, sqe->addr, sqe->len, &iter);
+		ret = fastio_import(req->node.rq, req, dir, sqe->addr, sqe->len, &iter);
 	} else {
 		iov = fast;
 		ret = import_iovec(dir, u64_to_user_ptr(sqe->addr), sqe->len, ARRAY_SIZE(fast),
@@ -123,14 +123,13 @@ static ssize_t fastio_rw(struct fastio_bufs *bufs, const struct fastio_sqe *sqe,
 
 /**
  * fastio_do_rw() - one attempt of READ, WRITE, READV or WRITEV that does not block
- * @rq: ring; the caller serves it
  * @req: request
  * @file: any file
  *
  * Return: bytes; -EAGAIN: wait until the file is ready; FASTIO_PUNT: only a wq worker can do it; or
  * -errno.
  */
-int fastio_do_rw(struct fastio_rq *rq, struct fastio_req *req, struct file *file)
+int fastio_do_rw(const struct fastio_req *req, struct file *file)
 {
 	const struct fastio_sqe *sqe = &req->sqe;
 	__poll_t want = fastio_is_write(sqe) ? EPOLLOUT : EPOLLIN;
@@ -148,7 +147,7 @@ int fastio_do_rw(struct fastio_rq *rq, struct fastio_req *req, struct file *file
 		return FASTIO_PUNT;
 	if (file->f_mode & FMODE_NOWAIT || sock_from_file(file) ||
 	    (pollable && file->f_flags & O_NONBLOCK)) {
-		ret = fastio_rw(fastio_bufs_of(rq, req), sqe, file, true);
+		ret = fastio_rw(req, file, true);
 	} else if (pollable && !(vfs_poll(file, NULL) & (want | EPOLLERR | EPOLLHUP))) {
 		/* Hand it over only once it is unlikely to keep the wq worker from others. */
 		ret = -EAGAIN;
@@ -288,6 +287,6 @@ int fastio_do_blocking(struct fastio_req *req)
 		return fastio_sendfile(sqe, req->file);
 	default:
 		ret = fastio_check_rw(sqe, req->file);
-		return ret ?: fastio_rw(req->bufs, sqe, req->file, false);
+		return ret ?: fastio_rw(req, req->file, false);
 	}
 }

@@ -159,7 +159,7 @@ int fastio_do_recv(struct fastio_rq *rq, struct fastio_req *req, struct file *fi
 		if (ret)
 			return ret;
 	}
-	ret = fastio_import(fastio_bufs_of(rq, req), sqe, ITER_DEST, addr, len, &msg.msg_iter);
+	ret = fastio_import(rq, req, ITER_DEST, addr, len, &msg.msg_iter);
 	if (ret)
 		return ret;
 	ret = sock_recvmsg(sock, &msg, (fused ? 0 : sqe->op_flags) | MSG_DONTWAIT);
@@ -197,7 +197,7 @@ int fastio_do_send(struct fastio_rq *rq, struct fastio_req *req, struct file *fi
 
 	if (!sock)
 		return -ENOTSOCK;
-	ret = fastio_import(fastio_bufs_of(rq, req), sqe, ITER_SOURCE, sqe->addr + req->done,
+	ret = fastio_import(rq, req, ITER_SOURCE, sqe->addr + req->done,
 			    sqe->len - req->done, &msg.msg_iter);
 	if (ret)
 		return ret;

@@ -62,7 +62,7 @@ static int fastio_init_ring(struct fastio_ctx *ctx, u32 index, const struct fast
 	rq->ix.cq_entries = p->cq_entries;
 	INIT_LIST_HEAD(&rq->backlog);
 	INIT_LIST_HEAD(&rq->stalled);
-	INIT_LIST_HEAD(&rq->flight);
+	INIT_HLIST_HEAD(&rq->flight);
 	INIT_LIST_HEAD(&rq->slots);
 	init_llist_head(&rq->ready);
 	rcuwait_init(&rq->wait);
@@ -248,7 +248,7 @@ void fastio_kill(struct fastio_ctx *ctx)
 			rcuwait_wake_up(&ctx->rq[i].wait);
 	}
 	for (i = 0; i < ctx->nr_wq; i++)
-		rcuwait_wake_up(&ctx->wq[i].wait);
+		fastio_wq_interrupt(&ctx->wq[i]);
 	fastio_free_resources(ctx);
 	wake_up_poll(&ctx->cq_wait, EPOLLHUP | EPOLLIN);
 }

@@ -273,8 +273,8 @@ struct fastio_slot *fastio_slot_make(struct fastio_rq *rq, u32 fd)
 	slot->sock = sock_from_file(slot->file);
 	slot->node.rq = rq;
 	slot->node.kind = FASTIO_NODE_SLOT;
-	INIT_LIST_HEAD(&slot->rd);
-	INIT_LIST_HEAD(&slot->wr);
+	fastio_queue_init(&slot->rd);
+	fastio_queue_init(&slot->wr);
 	atomic_set(&slot->node.state, 0);
 	slot->pollable = !fastio_hook(&slot->node, slot->file,
 				      EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP);
@@ -301,15 +301,13 @@ out_free:
  */
 void fastio_slot_drop(struct fastio_rq *rq, struct fastio_slot *slot)
 {
-	struct fastio_req *req, *tmp;
-
 	fastio_unhook(&slot->node);
 	fastio_dequeue(&slot->node);
 	WRITE_ONCE(*fastio_slot_entry(rq->ctx, slot->fd), 0);
-	list_for_each_entry_safe(req, tmp, &slot->wr, queue)
-		fastio_complete(rq, req, -ECANCELED, 0);
-	list_for_each_entry_safe(req, tmp, &slot->rd, queue)
-		fastio_complete(rq, req, -ECANCELED, 0);
+	while (slot->wr.first)
+		fastio_complete(rq, slot->wr.first, -ECANCELED, 0);
+	while (slot->rd.first)
+		fastio_complete(rq, slot->rd.first, -ECANCELED, 0);
 	list_del(&slot->link);
 	rq->st.slots--;
 	fput(slot->file);

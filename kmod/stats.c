@@ -35,6 +35,8 @@ static const struct {
 /* The server counts without atomics; a reader may see counters of different moments. */
 static u64 fastio_counter(const struct fastio_rq *rq, unsigned int i)
 {
+	if (fastio_counters[i].offset == offsetof(struct fastio_stats, in_flight))
+		return READ_ONCE(rq->ix.reserved);
 	return READ_ONCE(*(const u64 *)((const char *)&rq->st + fastio_counters[i].offset));
 }
 

@@ -36,8 +36,7 @@ int fastio_punt(struct fastio_rq *rq, struct fastio_req *req)
 	wq = fastio_wq_of(rq);
 	if (req->slot) {
 		/* The slot may be dropped while the worker is busy. */
-		if (req->where == FASTIO_PARKED)
-			list_del(&req->queue);
+		fastio_queue_remove(req);
 		req->file = get_file(req->slot->file);
 		req->slot = NULL;
 	} else if (req->file) {
@@ -48,7 +47,7 @@ int fastio_punt(struct fastio_rq *rq, struct fastio_req *req)
 	atomic_set(&req->node.state, 0);
 	fastio_park(rq, req, FASTIO_WQ_QUEUED);
 	spin_lock(&wq->lock);
-	list_add_tail(&req->queue, &wq->queue);
+	list_add_tail(&req->wq_link, &wq->queue);
 	spin_unlock(&wq->lock);
 	rq->st.punted++;
 	fastio_wq_wake(wq);
@@ -74,7 +73,7 @@ bool fastio_wq_remove(struct fastio_rq *rq, struct fastio_req *req)
 	spin_lock(&wq->lock);
 	switch (req->where) {
 	case FASTIO_WQ_QUEUED:
-		list_del(&req->queue);
+		list_del(&req->wq_link);
 		req->where = FASTIO_PARKED;
 		break;
 	case FASTIO_WQ_RUNNING:
@@ -90,9 +89,9 @@ static struct fastio_req *fastio_wq_take(struct fastio_wq *wq)
 	struct fastio_req *req;
 
 	spin_lock(&wq->lock);
-	req = list_first_entry_or_null(&wq->queue, struct fastio_req, queue);
+	req = list_first_entry_or_null(&wq->queue, struct fastio_req, wq_link);
 	if (req) {
-		list_del(&req->queue);
+		list_del(&req->wq_link);
 		req->where = FASTIO_WQ_RUNNING;
 	}
 	spin_unlock(&wq->lock);
@@ -116,7 +115,7 @@ static bool fastio_wq_give_back(struct fastio_ctx *ctx, struct fastio_wq *wq,
 	dead = READ_ONCE(ctx->dead);
 	if (!dead) {
 		req->where = FASTIO_WQ_QUEUED;
-		list_add(&req->queue, &wq->queue);
+		list_add(&req->wq_link, &wq->queue);
 	}
 	spin_unlock(&wq->lock);
 	return !dead;
@@ -250,6 +249,23 @@ static long fastio_wq_serve(struct fastio_ctx *ctx, struct fastio_wq *wq)
 }
 
 /**
+ * fastio_wq_interrupt() - get a wq worker out of whatever it is doing
+ * @wq: its queue
+ *
+ * As a signal would, but without one: an operation that sleeps interruptibly ends with
+ * -ERESTARTSYS. The flag is cleared on the way to user space.
+ */
+void fastio_wq_interrupt(struct fastio_wq *wq)
+{
+	spin_lock(&wq->lock);
+	if (wq->task) {
+		set_tsk_thread_flag(wq->task, TIF_NOTIFY_SIGNAL);
+		wake_up_process(wq->task);
+	}
+	spin_unlock(&wq->lock);
+}
+
+/**
  * fastio_wq_worker() - FASTIO_IOC_WORKER of a wq worker
  * @ctx: context
  * @wq: its queue
@@ -258,11 +274,19 @@ static long fastio_wq_serve(struct fastio_ctx *ctx, struct fastio_wq *wq)
  */
 long fastio_wq_worker(struct fastio_ctx *ctx, struct fastio_wq *wq)
 {
+	bool busy;
 	long ret;
 
-	if (atomic_cmpxchg(&wq->claim, FASTIO_UNCLAIMED, FASTIO_CLAIMED) != FASTIO_UNCLAIMED)
+	spin_lock(&wq->lock);
+	busy = wq->task;
+	if (!busy)
+		wq->task = current;
+	spin_unlock(&wq->lock);
+	if (busy)
 		return -EBUSY;
 	ret = fastio_wq_serve(ctx, wq);
-	atomic_set_release(&wq->claim, FASTIO_UNCLAIMED);
+	spin_lock(&wq->lock);
+	wq->task = NULL;
+	spin_unlock(&wq->lock);
 	return ret;
 }
