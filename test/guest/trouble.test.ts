@@ -89,7 +89,7 @@ describe('a kernel that', () => {
       message: expect.stringContaining('no answer from its agent'),
     });
     expect(await readFile(join(runDir(), '.failed/spins/qemu.log'), 'utf8')).toMatch(/CPU#1\s+PC=/);
-    expect(processRuns(vm.info.qemuPid)).toBe(false);
+    await until(() => Promise.resolve(!processRuns(vm.info.qemuPid)), patience);
   });
 });
 

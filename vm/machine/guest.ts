@@ -38,8 +38,6 @@ const resumeMs = 3_000;
 const panicMs = 500;
 /** How long QEMU may take from closing a connection to its exit. */
 const exitMs = 2_000;
-/** From QEMU closing the channel to its end. */
-const exitAfterCloseMs = 2_000;
 
 /** A guest from the keeper's side. */
 export interface Guest {
@@ -59,6 +57,8 @@ export interface Guest {
 
 export type Console = Pick<Guest, 'qemu' | 'scanner' | 'died' | 'condemn' | 'lastSign' | 'evidence'> & {
   readonly sign: () => void;
+  /** Resolves when QEMU has ended and `died` says why. */
+  readonly explained: Promise<void>;
   /** True until the agent has answered. */
   readonly starting: { value: boolean };
 };
@@ -78,7 +78,7 @@ export async function startGuest(
     const welcome = await awaitAgent(plan, machine, either);
     const onBroken = (reason: Error): void => {
       // QEMU closes the channel on its way out, and how it went explains more; its `exited` condemns first.
-      const late = setTimeout(machine.condemn, exitAfterCloseMs, reason);
+      const late = setTimeout(machine.condemn, exitMs, reason);
       void machine.qemu.exited.then(() => {
         clearTimeout(late);
       });
@@ -98,7 +98,7 @@ export async function startGuest(
     const gone = error instanceof FastioError && error.code === 'QEMU_GONE';
     if (gone) await Promise.race([machine.qemu.exited, sleep(exitMs, undefined, { ref: false })]);
     machine.qemu.kill();
-    await machine.qemu.exited;
+    await machine.explained;
     throw gone ? machine.died.reason : error;
   }
 }
@@ -172,7 +172,7 @@ async function startConsole(plan: Plan): Promise<Console> {
     log.write(chunk);
     scanner.feed(chunk);
   });
-  void qemu.exited.then(async (exit) => {
+  const explained = qemu.exited.then(async (exit) => {
     await log.end();
     onExit(exit);
   });
@@ -182,6 +182,7 @@ async function startConsole(plan: Plan): Promise<Console> {
     starting,
     evidence,
     condemn,
+    explained,
     died: death.signal,
     lastSign: () => lastSign,
     sign: () => (lastSign = performance.now()),
