@@ -14,6 +14,8 @@ export interface Job {
   readonly groups: readonly JobGroup[];
   /** Host directory that the guest gets as the working directory; bin/ in it is on the PATH. Static programs only. */
   readonly files: string;
+  /** Also return the kernel's symbols. */
+  readonly symbols?: boolean;
 }
 
 export interface StepResult {
@@ -32,6 +34,8 @@ export interface JobResult {
   /** What the kernel complained of. */
   readonly kernelReports: readonly KernelReport[];
   readonly kernelLog: readonly string[];
+  /** Text of /proc/kallsyms, for profileLines(); empty unless the job asked for it. */
+  readonly kallsyms: string;
   /** As `uname -r` prints it. */
   readonly kernelRelease: string;
   readonly qemuVersion: string;
@@ -71,11 +75,13 @@ export async function runJob(
     await using vm = await bootVm(withJob, { ...options, accel: 'tcg', requireAccel: false });
     const out = join(directory, 'out');
     await vm.pull(guestOut, out, { signal: boot.signal });
+    const symbols = job.symbols === true ? (await vm.exec(['cat', '/proc/kallsyms'], options)).stdout : '';
     return {
       steps: await readSteps(out, job.groups),
       clock: await readClockLog(statsFile),
       machine,
       kernelReports: (await vm.kernelTrouble()).reports,
+      kallsyms: symbols,
       kernelLog: await vm.kernelLog({ signal: boot.signal }),
       kernelRelease: vm.info.kernelRelease,
       qemuVersion: vm.info.qemuVersion,

@@ -21,7 +21,7 @@
 /* Tries to place one before it is counted among the rest. */
 #define PROBES 32
 /* Lines and instructions reported. */
-#define TOP 64
+#define TOP 200
 
 /* Transfers of one line, or caused by one instruction. */
 struct count {
