@@ -150,7 +150,7 @@ static const struct struct_case struct_cases[] = {
 	STATS(ring, 0xffffffff, -EINVAL),
 	STATS(flags, 1, -EINVAL),
 	STATS(resv[0], 1, -EINVAL),
-	STATS(resv[2], 0x100000000, -EINVAL),
+	STATS(resv[1], 0x100000000, -EINVAL),
 	STATS(submitted, 7, 0),			/* an output: what it held does not matter */
 };
 
