@@ -120,6 +120,8 @@ export interface BootOptions {
   readonly signal: AbortSignal;
   /** When set, the guest outlives this process and stops only by `down` (see machine/keeper.ts). */
   readonly detach?: boolean;
+  /** Multiplies the deadlines of the boot, for a guest that has work to do before it answers. Default 1. */
+  readonly patience?: number;
 }
 
 /** One per back end. */

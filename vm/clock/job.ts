@@ -43,6 +43,8 @@ export interface JobResult {
 
 /** Memory that the files of a job take in the guest, while it unpacks them. */
 const maxFilesBytes = 256 * 1024 * 1024;
+/** A job is done before the guest answers for the first time; this makes five minutes of it half an hour. */
+const patience = 6;
 const guestOut = '/dev/fastio-job';
 
 /**
@@ -72,7 +74,7 @@ export async function runJob(
       // The last -initrd counts.
       qemuArgs: [...machine.spec.qemuArgs, '-initrd', initrd],
     };
-    await using vm = await bootVm(withJob, { ...options, accel: 'tcg', requireAccel: false });
+    await using vm = await bootVm(withJob, { ...options, accel: 'tcg', requireAccel: false, patience });
     const out = join(directory, 'out');
     await vm.pull(guestOut, out, { signal: boot.signal });
     const symbols = job.symbols === true ? (await vm.exec(['cat', '/proc/kallsyms'], options)).stdout : '';

@@ -191,7 +191,7 @@ async function startConsole(plan: Plan): Promise<Console> {
 
 /** Waits for the agent, and gives up for the reason that fits what was seen on the console. */
 async function awaitAgent(plan: Plan, machine: Console, signal: AbortSignal): Promise<Welcome> {
-  const scale = slowness(plan.accel);
+  const scale = slowness(plan.accel) * plan.patience;
   const boots = plan.resumeFrom === undefined;
   const limitMs = (boots ? agentMs : resumeMs) * scale;
   const start = performance.now();

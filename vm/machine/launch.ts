@@ -99,6 +99,7 @@ function planOf(setting: Launch, memory: Pick<MachinePaths, 'memory'>, resumes: 
     directory,
     accel: choice.accel,
     accelReason: choice.reason,
+    patience: options.patience ?? 1,
     qemuVersion: qemu.version,
     qemu: [...qemu.command, ...qemuArguments(spec, choice.accel, paths, resumes)],
   };

@@ -7,6 +7,8 @@ export interface Plan {
   readonly spec: VmSpec;
   readonly accel: Accel;
   readonly accelReason: string;
+  /** BootOptions.patience. */
+  readonly patience: number;
   readonly qemuVersion: string;
   readonly directory: string;
   /** The whole QEMU command, wrappers included. */
