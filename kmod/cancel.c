@@ -41,19 +41,6 @@ static bool fastio_matches(const struct fastio_req *req, const struct fastio_sqe
 	return req->sqe.user_data == cancel->addr;
 }
 
-/* Return: the oldest request younger than number @after that @cancel means, or NULL. */
-static struct fastio_req *fastio_oldest(struct fastio_rq *rq, const struct fastio_sqe *cancel,
-					u64 after)
-{
-	struct fastio_req *req, *oldest = NULL;
-
-	hlist_for_each_entry(req, &rq->flight, flight)
-		if (req->seq > after && (!oldest || req->seq < oldest->seq) &&
-		    fastio_matches(req, cancel))
-			oldest = req;
-	return oldest;
-}
-
 /**
  * fastio_cancel() - FASTIO_OP_CANCEL
  * @rq: ring; the caller serves it
@@ -66,33 +53,26 @@ int fastio_cancel(struct fastio_rq *rq, const struct fastio_req *cancel)
 	const struct fastio_sqe *sqe = &cancel->sqe;
 	struct hlist_node *tmp;
 	struct fastio_req *req;
-	u64 after = 0;
+	bool running = false;
 	int nr = 0;
 
 	if (sqe->op_flags & FASTIO_CANCEL_FD ? sqe->addr != 0 : sqe->fd != 0)
 		return -EINVAL;
-	if (sqe->op_flags & FASTIO_CANCEL_ALL) {
-		hlist_for_each_entry_safe(req, tmp, &rq->flight, flight) {
-			if (!fastio_matches(req, sqe))
-				continue;
-			if (!fastio_wq_remove(rq, req)) {
-				after = req->seq;
-				continue;
-			}
-			fastio_cancel_req(rq, req, -ECANCELED);
-			nr++;
+	hlist_for_each_entry_safe(req, tmp, &rq->flight, flight) {
+		if (!fastio_matches(req, sqe))
+			continue;
+		if (!fastio_wq_remove(rq, req)) {
+			running = true;
+			continue;
 		}
-		return nr ?: after ? -EALREADY : -ENOENT;
+		fastio_cancel_req(rq, req, -ECANCELED);
+		nr++;
+		if (!(sqe->op_flags & FASTIO_CANCEL_ALL))
+			break;
 	}
-	/* Older ones may be with a wq worker, of which there are few. */
-	while ((req = fastio_oldest(rq, sqe, after))) {
-		if (fastio_wq_remove(rq, req)) {
-			fastio_cancel_req(rq, req, -ECANCELED);
-			return 1;
-		}
-		after = req->seq;
-	}
-	return after ? -EALREADY : -ENOENT;
+	if (nr)
+		return nr;
+	return running ? -EALREADY : -ENOENT;
 }
 
 /**

@@ -136,7 +136,6 @@ enum fastio_where {
  * @sqe: our copy of the entry, checked
  * @next: next on the free list, or in a queue of @slot
  * @flight: link in fastio_rq.flight while not free
- * @seq: grows with the time of entering fastio_rq.flight
  * @wq_link: link in fastio_wq.queue
  * @slot: slot of the operation, or NULL
  * @file: reference held, when the operation has a file and no slot, or is at a wq worker
@@ -154,7 +153,6 @@ struct fastio_req {
 	struct fastio_sqe	sqe;
 	struct fastio_req	*next;
 	struct hlist_node	flight;
-	u64			seq;
 	struct list_head	wq_link;
 	struct fastio_slot	*slot;
 	struct file		*file;
@@ -274,8 +272,8 @@ struct fastio_group {
  * @free: requests not in use
  * @backlog: nodes taken from @ready and not yet run, oldest first
  * @stalled: multishot nodes that wait for room in the CQ
- * @flight: requests in use, in no order
- * @seq: number of requests that ever entered @flight
+ * @flight: requests in use, oldest first
+ * @youngest: the last of @flight, or NULL
  * @slots: slots it owns
  * @bufs: the registered buffers as last seen; holds a reference
  * @group: the buffer groups of this ring as last seen; hold references
@@ -305,7 +303,7 @@ struct fastio_rq {
 	struct list_head	backlog;
 	struct list_head	stalled;
 	struct hlist_head	flight;
-	u64			seq;
+	struct hlist_node	*youngest;
 	struct list_head	slots;
 	struct fastio_bufs	*bufs;
 	struct fastio_group	*group[FASTIO_MAX_BUF_GROUPS];
@@ -537,6 +535,34 @@ static inline bool fastio_seccomp_refuses(void)
 static inline struct file *fastio_file(const struct fastio_req *req)
 {
 	return req->slot ? req->slot->file : req->file;
+}
+
+/* SQEs find no room in the CQ: counted once, until they do. */
+static inline void fastio_count_stall(struct fastio_rq *rq)
+{
+	if (!rq->stalling)
+		rq->st.cq_stalls++;
+	rq->stalling = true;
+}
+
+/* A list with a tail, without the checks that a list_head costs in a distribution's kernel. */
+static inline void fastio_flight_add(struct fastio_rq *rq, struct fastio_req *req)
+{
+	if (rq->youngest)
+		hlist_add_behind(&req->flight, rq->youngest);
+	else
+		hlist_add_head(&req->flight, &rq->flight);
+	rq->youngest = &req->flight;
+}
+
+static inline void fastio_flight_remove(struct fastio_rq *rq, struct fastio_req *req)
+{
+	struct hlist_node **link = req->flight.pprev;
+
+	if (rq->youngest == &req->flight)
+		rq->youngest = link == &rq->flight.first ?
+			       NULL : container_of(link, struct hlist_node, next);
+	hlist_del(&req->flight);
 }
 
 static inline void fastio_queue_init(struct fastio_queue *queue)

@@ -349,9 +349,7 @@ unsigned int fastio_run_sq(struct fastio_rq *rq, unsigned int batch)
 	if (n > room)
 		n = room;
 	if (!n) {
-		if (!rq->stalling)
-			rq->st.cq_stalls++;
-		rq->stalling = true;
+		fastio_count_stall(rq);
 		return 0;
 	}
 	rq->stalling = false;

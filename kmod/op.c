@@ -25,8 +25,7 @@ static bool fastio_multishot(const struct fastio_req *req)
 void fastio_park(struct fastio_rq *rq, struct fastio_req *req, enum fastio_where where)
 {
 	if (req->where == FASTIO_FREE) {
-		hlist_add_head(&req->flight, &rq->flight);
-		req->seq = ++rq->seq;
+		fastio_flight_add(rq, req);
 		/* What it refers to stays, whatever is registered while it waits. */
 		if (req->sqe.flags & FASTIO_SQE_FIXED_BUF && rq->bufs) {
 			refcount_inc(&rq->bufs->refs);
@@ -49,7 +48,7 @@ void fastio_park(struct fastio_rq *rq, struct fastio_req *req, enum fastio_where
 void fastio_complete(struct fastio_rq *rq, struct fastio_req *req, int res, u32 flags)
 {
 	if (req->where != FASTIO_FREE) {
-		hlist_del(&req->flight);
+		fastio_flight_remove(rq, req);
 		fastio_queue_remove(req);
 		req->where = FASTIO_FREE;
 		if (unlikely(req->bufs)) {

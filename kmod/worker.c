@@ -152,6 +152,8 @@ static int fastio_sleep(struct fastio_rq *rq, ktime_t *until, bool any)
 	for (;;) {
 		bool room = fastio_waits_for_room(rq);
 
+		if (room)
+			fastio_count_stall(rq);
 		/* Who is asleep when the CQ fills up never gets to fastio_run_sq(), which counts. */
 		if (room && !rq->stalling) {
 			rq->stalling = true;
