@@ -100,6 +100,7 @@ static void file_errors(const void *arg)
 		{ "READ at a negative offset", OP(READ, fd, .addr = ADDR(buffer), .len = 4, .off = -2ULL), -EINVAL },
 		{ "READ of a pipe at an offset", OP(READ, pipe_fds[0], .addr = ADDR(buffer), .len = 4, .off = 4), -ESPIPE },
 		{ "WRITE of a pipe at an offset", OP(WRITE, pipe_fds[1], .addr = ADDR(buffer), .len = 4), -ESPIPE },
+		{ "READ of a socket at an offset", OP(READ, socket(AF_INET, SOCK_DGRAM, 0), .addr = ADDR(buffer), .len = 4), -ESPIPE },
 		{ "READ to nowhere", OP(READ, fd, .addr = 0x10, .len = 4), -EFAULT },
 		{ "READ to the kernel", OP(READ, fd, .addr = 0xffffffffffff0000, .len = 4), -EFAULT },
 		{ "WRITE from nowhere", OP(WRITE, fd, .addr = 0x10, .len = 4), -EFAULT },
@@ -371,12 +372,16 @@ static void block_device(const void *arg)
 	NEED(direct >= 0, "%s: %s", path, strerror(errno));
 	for (uint64_t off = 0; off + 65536 <= (1 << 20); off += 65536) {
 		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+		CHECK_EQ(op_run(&ctx, 0, OP(READ, fd, .flags = FASTIO_SQE_NOWAIT, .addr = ADDR(aligned), .len = 65536,
+					    .off = off)).res, -EAGAIN, "NOWAIT, out of the cache");
 		CHECK_EQ(op_run(&ctx, 0, OP(READ, fd, .addr = ADDR(aligned), .len = 65536, .off = off)).res, 65536,
 			 "out of the cache, at %llu", (unsigned long long)off);
 		NEED_EQ(pread(fd, buffer, 65536, off), 65536);
 		CHECK(!memcmp(aligned, buffer, 65536), "out of the cache, at %llu", (unsigned long long)off);
 		memset(aligned, 0xa5, 65536);
 		CHECK_EQ(op_run(&ctx, 0, OP(READ, fd, .addr = ADDR(aligned), .len = 65536, .off = off)).res, 65536, "cached");
+		CHECK_EQ(op_run(&ctx, 0, OP(READ, fd, .flags = FASTIO_SQE_NOWAIT, .addr = ADDR(aligned), .len = 65536,
+					    .off = off)).res, 65536, "NOWAIT, cached");
 		CHECK(!memcmp(aligned, buffer, 65536), "cached, at %llu", (unsigned long long)off);
 		memset(aligned, 0xa5, 65536);
 		CHECK_EQ(op_run(&ctx, 0, OP(READ, direct, .addr = ADDR(aligned), .len = 65536, .off = off)).res, 65536,
@@ -423,6 +428,38 @@ static void wq_blocks(const void *arg)
 	CHECK(ring_stats(&ctx, 0).punted >= 1);
 	unlink(path);
 	ctx_close(&ctx);
+}
+
+/* Closing the device ends operations that block in a wq worker, too: its thread comes back and can be joined. */
+static void wq_ends(const void *arg)
+{
+	const struct variant *v = arg;
+	struct fastio_setup setup = ctx_defaults(1);
+	char path[64];
+	struct ctx ctx;
+	int fds[2], pair[2];
+
+	snprintf(path, sizeof(path), "/tmp/fastio-fifo-%d", getpid());
+	NEED_EQ(mkfifo(path, 0600), 0);
+	NEED_EQ(pipe(fds), 0);
+	net_pair(pair);
+	net_clog(pair[0]);
+	for (int round = 0; round < 5; round++) {
+		setup.wq_workers = 3;
+		ctx_open(&ctx, &setup, v->server);
+		ring_push(&ctx, 0, OP(OPENAT, AT_FDCWD, .addr = ADDR(path), .op_flags = O_RDONLY));
+		ring_push(&ctx, 0, OP(READ, fds[0], .flags = FASTIO_SQE_ASYNC, .addr = ADDR(buffer), .len = 1,
+				      .off = CURRENT));
+		ring_push(&ctx, 0, OP(SENDFILE, pair[0], .fd2 = open("/proc/self/exe", O_RDONLY), .len = 65536));
+		/* More than there are workers: some wait behind the others. */
+		ring_push(&ctx, 0, OP(READ, fds[0], .flags = FASTIO_SQE_ASYNC, .addr = ADDR(buffer), .len = 1,
+				      .off = CURRENT));
+		ring_submit(&ctx, 0);
+		if (round)
+			ring_expect_nothing(&ctx, 0);
+		ctx_close(&ctx);
+	}
+	unlink(path);
 }
 
 static void without_wq(const void *arg)
@@ -491,6 +528,7 @@ static const struct ktap_test tests[] = {
 	TEST("SENDFILE", sendfile_),
 	TEST("a block device cached, not cached and O_DIRECT", block_device),
 	TEST("a blocking operation holds up neither the ring nor CANCEL", wq_blocks),
+	TEST("closing the device ends operations that block in wq workers", wq_ends, .timeout_s = 20),
 	TEST("without a wq worker what would block gives -EOPNOTSUPP", without_wq),
 	TEST("six hundred operations on three wq workers complete once each", wq_many),
 };

@@ -15,21 +15,15 @@ export const basicPrograms = [
   'ops_ctl',
   'ops_file',
   'ops_multi',
+  'scenarios',
 ] as const;
 
 /** Programs that take longer, for the default kernel and architecture. The module is reloaded by the last. */
-export const longPrograms = [
-  'traffic',
-  'lifecycle',
-  'responsive',
-  'fuzz_rings',
-  'fuzz_races',
-  'module',
-] as const;
+export const longPrograms = ['traffic', 'lifecycle', 'fuzz_rings', 'fuzz_races', 'module'] as const;
 
-/** Builds the static test programs of kmod/tests; the benchmark is one of them. Returns their directory. */
+/** Builds the static test programs of kmod/tests, those that need a clock of their own included. Returns their directory. */
 export async function buildKmodTests(arch: Arch, options: BuildOptions): Promise<string> {
-  const programs = [...basicPrograms, ...longPrograms, 'bench-icount'];
+  const programs = [...basicPrograms, ...longPrograms, 'responsive', 'bench-icount'];
   const kmod = join(projectRoot, 'kmod');
   const built = await buildC(
     {
