@@ -56,11 +56,11 @@ struct application *applications[SERVE_THREADS_MAX];
 
 static void list_add(struct application *application, struct list *list, unsigned int index)
 {
-	application->connections[index].next = NOBODY;
+	application->connections[index].next[list->link] = NOBODY;
 	if (list->last == NOBODY)
 		list->first = index;
 	else
-		application->connections[list->last].next = index;
+		application->connections[list->last].next[list->link] = index;
 	list->last = index;
 }
 
@@ -68,7 +68,7 @@ static unsigned int list_take(struct application *application, struct list *list
 {
 	unsigned int index = list->first;
 
-	list->first = application->connections[index].next;
+	list->first = application->connections[index].next[list->link];
 	if (list->first == NOBODY)
 		list->last = NOBODY;
 	return index;
@@ -129,12 +129,14 @@ static void issue(struct application *application, unsigned int index)
 {
 	struct connection *connection = &application->connections[index];
 
+	/* Not past those that have waited longer; and it must not end while it is on the list. */
+	if (connection->deferred)
+		return;
 	while (connection->wants) {
 		struct fastio_sqe *sqe = fastio_get_sqe(connection->lane->queue);
 
 		if (!sqe) {
-			if (!connection->deferred)
-				list_add(application, &connection->lane->deferred, index);
+			list_add(application, &connection->lane->deferred, index);
 			connection->deferred = true;
 			return;
 		}
@@ -196,7 +198,7 @@ static void connection_open(struct application *application, int fd)
 		return;
 	}
 	connection = &application->connections[index];
-	application->free_first = connection->next;
+	application->free_first = connection->next[LINK_FREE_OR_STARVED];
 	*connection = (struct connection){ .fd = fd, .lane = lane, .wants = WANT_RECEIVE };
 	outbox_init(&connection->outbox);
 	lane->connection_count++;
@@ -209,7 +211,7 @@ static void connection_free(struct application *application, unsigned int index)
 
 	serve_closed(application->thread, connection->error);
 	connection->lane->connection_count--;
-	connection->next = application->free_first;
+	connection->next[LINK_FREE_OR_STARVED] = application->free_first;
 	application->free_first = index;
 }
 
@@ -333,8 +335,10 @@ static void received_provided(struct application *application, unsigned int inde
 	if (!cqe->res) {
 		connection->ended = true;
 	} else if (cqe->res == -ENOBUFS) {
-		connection->starved = true;
-		list_add(application, &lane->starved, index);
+		/* One that ends needs no buffer, and may not be on a list when it has ended. */
+		connection->starved = !connection->failed && !connection->closing;
+		if (connection->starved)
+			list_add(application, &lane->starved, index);
 	} else if (cqe->res < 0 && cqe->res != -ECANCELED) {
 		fail(connection, -cqe->res);
 	}

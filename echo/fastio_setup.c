@@ -148,13 +148,14 @@ void setup_application(struct application *application,
 	if (!application->connections || application->buffers == MAP_FAILED)
 		die(EXIT_ENVIRONMENT, "out of memory");
 	for (unsigned int i = 0; i < connections; i++)
-		application->connections[i].next = i + 1 < connections ? i + 1 : NOBODY;
+		application->connections[i].next[LINK_FREE_OR_STARVED] = i + 1 < connections ? i + 1 : NOBODY;
 	for (unsigned int i = 0; i < application->lane_count; i++) {
 		struct lane *lane = &application->lanes[i];
 
 		lane->application = application;
 		lane->queue = &application->fio->queues[i];
-		lane->starved = lane->deferred = (struct list){ NOBODY, NOBODY };
+		lane->starved = (struct list){ NOBODY, NOBODY, LINK_FREE_OR_STARVED };
+		lane->deferred = (struct list){ NOBODY, NOBODY, LINK_DEFERRED };
 		if (options.mode == MODE_MULTISHOT)
 			make_pool(lane, i, provide);
 	}

@@ -22,10 +22,13 @@ struct fastio_options {
 };
 extern struct fastio_options options;
 
+/* A connection that is free or waits for a provided buffer; one that waits for room in the submission queue. */
+enum link { LINK_FREE_OR_STARVED, LINK_DEFERRED, LINKS };
+
 struct connection {
 	int fd;
 	struct lane *lane;
-	unsigned int next; /* on a list of free, starved or deferred ones */
+	unsigned int next[LINKS];
 	unsigned char wants;
 	bool deferred;	/* on the lane's list since it wants something */
 	bool receiving; /* an operation that receives is in flight */
@@ -41,8 +44,10 @@ struct connection {
 	uint32_t received;    /* fused and oneshot: bytes to send back */
 };
 
+/* Connections in order, by index. One can be on a list of each link. */
 struct list {
 	unsigned int first, last;
+	enum link link;
 };
 
 /* A ring and what belongs to it. */

@@ -18,6 +18,8 @@ export ASAN_OPTIONS=quarantine_size_mb=4
 # A donated worker that spins would take a CPU from everybody else here.
 conf=$work/fastio.conf
 printf 'default_main_worker_idle_time = 1\n' >"$conf"
+tiny=$work/tiny.conf
+printf 'default_main_worker_idle_time = 1\nmax_table_entry = 1\nmax_table_len = 2\n' >"$tiny"
 
 # Two CPUs that we may use, and the first of them.
 cpu=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*\([0-9]*\).*/\1/p' /proc/self/status)
@@ -224,6 +226,10 @@ servers() {
 		serve fastio --backend user --conf "$conf" --workers 2 --mode oneshot
 		serve fastio --backend user --conf "$conf" --workers 2 --mode multishot --buffers 2 --buffer-bytes 1024
 		serve fastio --backend user --conf "$conf" --workers 0 --mode multishot
+		# Submission queues of two entries: most of what is to be submitted has to wait for room.
+		serve fastio --backend user --conf "$tiny" --workers 1
+		serve fastio --backend user --conf "$tiny" --workers 2 --mode multishot --buffers 4 --buffer-bytes 1024
+		serve fastio --backend user --conf "$tiny" --workers 1 --hybrid --mode oneshot
 		serve fastio --backend user --conf "$conf" --workers 1 --wait spin
 		crowd fastio --backend user --conf "$conf" --workers 1
 	fi
