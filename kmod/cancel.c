@@ -97,7 +97,7 @@ int fastio_close(struct fastio_rq *rq, const struct fastio_req *req)
 		 * Closing the device from inside would end the context in the middle of its own
 		 * work.
 		 */
-		file = fget(req->sqe.fd);
+		file = fget_raw(req->sqe.fd);
 		if (!file)
 			return -EBADF;
 		if (file->f_op == &fastio_fops)
