@@ -1,5 +1,6 @@
 /** Options all projects share: TypeScript through swc, as ES modules. */
 const shared = {
+  testEnvironment: '<rootDir>/test/environment.mjs',
   extensionsToTreatAsEsm: ['.ts'],
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
   transform: {
