@@ -308,7 +308,7 @@ static size_t resident_bytes(void)
 /* Peers that send and do not read. Nobody else may notice, and the server's memory must stay as it is. */
 static void slow_reader(void)
 {
-	enum { COUNT = 24 };
+	enum { COUNT = 8 };
 	struct stream streams[COUNT];
 	size_t before = resident_bytes(), grown;
 
