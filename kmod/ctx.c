@@ -55,7 +55,8 @@ static int fastio_release(struct inode *inode, struct file *file)
 	 * met it.
 	 */
 	fastio_kill(ctx);
-	if (ctx->ready) {
+	/* Not ->ready: a SETUP during which the owner closed the device has failed, but made all this. */
+	if (ctx->user) {
 		fastio_debugfs_remove(ctx);
 		for (i = 0; i < ctx->nr_rings; i++)
 			irq_work_sync(&ctx->rq[i].notify);
