@@ -55,7 +55,7 @@ static int fastio_release(struct inode *inode, struct file *file)
 	 * met it.
 	 */
 	fastio_kill(ctx);
-	/* Not ->ready: a SETUP during which the owner closed the device has failed, but made all this. */
+	/* Not ->ready: also a SETUP that failed because of a close meanwhile made all this. */
 	if (ctx->user) {
 		fastio_debugfs_remove(ctx);
 		for (i = 0; i < ctx->nr_rings; i++)
