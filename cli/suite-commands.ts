@@ -6,6 +6,7 @@ import { clocks, profiles } from '../suites/schema/suite.js';
 import { projectRoot } from '../vm/paths.js';
 import { accelerators, architectures, kernels } from '../vm/vm.js';
 import type { RunCommandOptions } from './commands/run.js';
+import { defaultCostProfile, publishedCosts } from '../vm/clock/profiles.js';
 import type { Context } from './context.js';
 import { integer } from './options.js';
 
@@ -13,7 +14,7 @@ type Act = (command: (context: Context) => Promise<number>) => Promise<void>;
 
 /** Adds the commands that measure, judge and report. */
 export function addSuiteCommands(program: Command, version: string, act: Act): void {
-  measuringOptions(program.command('run').description('measure suites'))
+  measuringOptions(program.command('run').description('measure suites'), defaultCostProfile)
     .argument('<suite...>', 'names of the project’s suites, or paths of your own')
     .action((suites: string[], options: RunCommandOptions) =>
       act(async (c) => (await import('./commands/run.js')).runCommandOf(suites, options, version, c)),
@@ -23,6 +24,7 @@ export function addSuiteCommands(program: Command, version: string, act: Act): v
     program
       .command('reproduce')
       .description('measure what the published claims are about and give a verdict on each'),
+    publishedCosts,
   ).action((options: RunCommandOptions) =>
     act(async (c) => (await import('./commands/run.js')).reproduceCommand(options, version, c)),
   );
@@ -54,10 +56,27 @@ export function addSuiteCommands(program: Command, version: string, act: Act): v
     );
 }
 
-function measuringOptions(command: Command): Command {
+/** @param costs The command's own default, for the help. */
+function measuringOptions(command: Command, costs: string): Command {
   return command
     .addOption(new Option('--profile <profile>', 'how much to measure').choices(profiles).default('quick'))
-    .addOption(new Option('--clock <clock>', 'how time passes in the guest').choices(clocks).default('wall'))
+    .addOption(
+      new Option(
+        '--clock <clock>',
+        'how time passes in the guest; auto: by the wall where hardware carries it, else virtual',
+      )
+        .choices(['auto', ...clocks])
+        .default('auto'),
+    )
+    .option(
+      '--costs <profile>',
+      `what things cost in virtual time: ideal, neoverse-n1, emag (default: ${costs})`,
+    )
+    .option(
+      '-j, --jobs <n>',
+      'guests side by side in virtual time (default: as many as fit)',
+      integer(1, 256),
+    )
     .addOption(new Option('--accel <accel>', 'accelerator to use').choices(accelerators).default('auto'))
     .option('--require-accel', 'fail rather than fall back to emulation', false)
     .addOption(

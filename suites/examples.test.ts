@@ -38,6 +38,7 @@ it('plans the example, with its claim about a point that is measured', async () 
     kernel: '6.12',
     seed: 1,
     force: false,
+    costs: 'neoverse-n1',
   });
 
   expect(claims).toHaveLength(1);

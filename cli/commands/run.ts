@@ -9,9 +9,11 @@ import type { SuiteOptions } from '../../suites/run/options.js';
 import { reproduce } from '../../suites/run/reproduce.js';
 import type { Outcome } from '../../suites/run/run-suites.js';
 import { runSuites } from '../../suites/run/run-suites.js';
-import type { ClockName, ProfileName } from '../../suites/schema/suite.js';
+import type { ClockChoice, ProfileName } from '../../suites/schema/suite.js';
 import { lockFile } from '../../vm/image/lock.js';
-import { bootQemu } from '../../vm/machine/qemu-vm.js';
+import { publishedCosts } from '../../vm/clock/profiles.js';
+import { runJob } from '../../vm/clock/job.js';
+import { bootQemu, probeHardware } from '../../vm/machine/qemu-vm.js';
 import type { AccelChoice, Arch, KernelSeries } from '../../vm/vm.js';
 import { buildArtifacts } from '../artifacts.js';
 import type { Context } from '../context.js';
@@ -19,7 +21,9 @@ import { exitCodes } from '../exit.js';
 
 export interface RunCommandOptions {
   readonly profile: ProfileName;
-  readonly clock: ClockName;
+  readonly clock: ClockChoice;
+  readonly costs?: string;
+  readonly jobs?: number;
   readonly accel: AccelChoice;
   readonly requireAccel: boolean;
   readonly arch: Arch;
@@ -50,7 +54,10 @@ export async function reproduceCommand(
   version: string,
   context: Context,
 ): Promise<number> {
-  const outcome = await reproduce(await suiteOptions(options, version, context));
+  // Under these costs absolute figures can be judged, too.
+  const costs = options.costs ?? (options.resume === undefined ? publishedCosts : undefined);
+  const asked = costs === undefined ? options : { ...options, costs };
+  const outcome = await reproduce(await suiteOptions(asked, version, context));
   const code = await finish(outcome, context);
   return code === exitCodes.good && outcome.refuted > 0 ? exitCodes.failed : code;
 }
@@ -60,11 +67,13 @@ async function suiteOptions(
   toolVersion: string,
   context: Context,
 ): Promise<Omit<SuiteOptions, 'suites'>> {
-  const { arch, kernel, resume, claims, shard, seed } = options;
+  const { arch, kernel, resume, claims, shard, seed, costs, jobs } = options;
   const out = resume ?? options.out ?? (await freshDirectory());
   return {
     ...context,
     bootVm: bootQemu,
+    runJob: (spec, job, clock, watch) => runJob(spec, job, clock, { bootVm: bootQemu, ...watch }),
+    probeHardware,
     buildArtifacts,
     profile: options.profile,
     clock: options.clock,
@@ -81,6 +90,8 @@ async function suiteOptions(
     toolVersion,
     ...(shard === undefined ? {} : { shard }),
     ...(seed === undefined ? {} : { seed }),
+    ...(costs === undefined ? {} : { costs }),
+    ...(jobs === undefined ? {} : { jobs }),
     ...(claims === undefined ? {} : { claimsFile: claims }),
   };
 }

@@ -1,7 +1,7 @@
 import { beforeAll, expect, it } from '@jest/globals';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fakeGuests } from '../../test/suites/fake-vm.js';
+import { fakeJobs } from '../../test/suites/fake-jobs.js';
 import { fixture } from '../../test/suites/runs.js';
 import { silent } from '../../vm/progress.js';
 import { normalisedText } from '../judge/results.js';
@@ -13,19 +13,19 @@ import { compareResults, compareRuns } from './compare.js';
 import { mergeRuns } from './merge.js';
 
 const watch = { report: silent, signal: new AbortController().signal };
-const noiseless = (): ReturnType<typeof fakeGuests> => fakeGuests({}, 0);
+const noiseless = (): Pick<SuiteOptions, 'runJob'> => ({ runJob: fakeJobs({}, 0).runJob });
 
 let whole: SuiteOptions;
 let results: Results;
 let shards: readonly string[];
 
 beforeAll(async () => {
-  whole = fixture(noiseless(), { clock: 'virtual' }).options;
+  whole = fixture(undefined, { clock: 'virtual', ...noiseless() }).options;
   ({ results } = await runSuites(whole));
   const made: string[] = [];
   for (const index of [1, 2]) {
     const out = join(whole.out, '..', `shard-${index}`);
-    await runSuites({ ...whole, bootVm: noiseless().bootVm, out, shard: { index, count: 2 } });
+    await runSuites({ ...whole, ...noiseless(), out, shard: { index, count: 2 } });
     made.push(out);
   }
   shards = made;
@@ -50,7 +50,7 @@ function scaled(factor: number, server = 'fastio'): Results {
 }
 
 it('finds no significant difference between two runs of the same', async () => {
-  const again = fixture(fakeGuests({}, 0.01), { clock: 'virtual' }).options;
+  const again = fixture(undefined, { clock: 'virtual', runJob: fakeJobs({}, 0.01).runJob }).options;
   await runSuites(again);
 
   const comparison = await compareRuns(whole.out, again.out);
@@ -139,7 +139,7 @@ it.each([
   ['lockHash', { lockFiles: [] }],
 ] as const)('refuses shards with another %s', async (key, changes) => {
   const out = join(whole.out, '..', `shard-${key}`);
-  await runSuites({ ...whole, ...changes, bootVm: noiseless().bootVm, out, shard: { index: 2, count: 2 } });
+  await runSuites({ ...whole, ...changes, ...noiseless(), out, shard: { index: 2, count: 2 } });
 
   const merging = mergeRuns([shards[0] ?? '', out], join(whole.out, '..', 'never'), watch);
 
@@ -149,7 +149,7 @@ it.each([
 
 it('refuses a shard that is not finished, and raw records that are damaged', async () => {
   const out = join(whole.out, '..', 'shard-damaged');
-  await runSuites({ ...whole, bootVm: noiseless().bootVm, out, shard: { index: 2, count: 2 } });
+  await runSuites({ ...whole, ...noiseless(), out, shard: { index: 2, count: 2 } });
   const run = (await loadResults(out)).order[0] ?? '';
   writeFileSync(join(out, 'raw', `${run}.json`), '{"version":1,"id":7}\n');
 

@@ -55,6 +55,7 @@ export async function mergeRuns(
     kernel,
     seed,
     force: forced,
+    costs: clock.costProfile ?? '',
   });
   if (plan.hash !== first.results.planHash) {
     throw new FastioError(

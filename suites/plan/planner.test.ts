@@ -15,6 +15,7 @@ const options: PlanOptions = {
   kernel: '6.12',
   seed: 3,
   force: false,
+  costs: 'neoverse-n1',
 };
 
 async function small(text: string = smallSuite): Promise<readonly LoadedSuite[]> {

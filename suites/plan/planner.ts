@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { availableParallelism } from 'node:os';
 import { FastioError } from '../../vm/errors.js';
 import type { AccelChoice, Arch, KernelSeries } from '../../vm/vm.js';
 import type { LoadedSuite } from '../schema/load.js';
@@ -7,6 +6,7 @@ import type { ClockName, ProfileName } from '../schema/suite.js';
 import { profileOf } from '../schema/suite.js';
 import type { Condition, PlannedPoint } from './points.js';
 import { conditionsOf, windowOf } from './points.js';
+import { lanesOf } from './lanes.js';
 import { seededRandom, shuffled } from './random.js';
 
 /** `aa`: the baseline a second time, as if it were another contender. */
@@ -53,6 +53,10 @@ export interface PlanOptions {
   readonly kernel: KernelSeries;
   readonly seed: number;
   readonly force: boolean;
+  /** Cost profile of the virtual clock; without meaning under the wall clock. */
+  readonly costs: string;
+  /** Guests side by side under the virtual clock; without it as many as fit. Changes no figure. */
+  readonly jobs?: number;
   /** 1-based, as users type `--shard 2/4`. */
   readonly shard?: Shard;
 }
@@ -90,7 +94,7 @@ export function planRuns(suites: readonly LoadedSuite[], options: PlanOptions): 
     blocks,
     totalBlocks: all.length,
     hash: planHash(suites, order, options),
-    estimateSeconds: estimate(suites, blocks, options) / lanesOf(options.clock, blocks.length),
+    estimateSeconds: estimate(suites, blocks, options),
   };
 }
 
@@ -137,8 +141,9 @@ function runId(point: PlannedPoint, replica: Replica, boot: number, process: num
 
 function planHash(suites: readonly LoadedSuite[], order: readonly Block[], options: PlanOptions): string {
   const { profile, clock, accel, arch, kernel, seed, force } = options;
+  const costs = clock === 'virtual' ? options.costs : null;
   const identity = {
-    options: { profile, clock, accel, arch, kernel, seed, force },
+    options: { profile, clock, accel, arch, kernel, seed, force, costs },
     suites: suites.map(({ name, sha256 }) => [name, sha256]),
     runs: order.map(({ id, seed: blockSeed, runs }) => [
       id,
@@ -149,33 +154,48 @@ function planHash(suites: readonly LoadedSuite[], order: readonly Block[], optio
   return createHash('sha256').update(JSON.stringify(identity)).digest('hex');
 }
 
-/** Seconds of wall clock, by clock and accelerator; measured under emulation on two cores. */
-const cost = {
+/** Seconds of wall clock by accelerator; measured under emulation on two cores. */
+const wallCost = {
   /** A fresh boot with programs and module in place. */
-  boot: { virtual: 25, tcg: 8, hardware: 4 },
+  boot: { tcg: 8, hardware: 4 },
   /** Starting and stopping a server, scanning the kernel log. */
-  start: { virtual: 3, tcg: 2, hardware: 0.5 },
+  start: { tcg: 2, hardware: 0.5 },
   /** Seconds of wall clock per second of the guest's clock. */
-  pace: { virtual: 120, tcg: 1.2, hardware: 1 },
+  pace: { tcg: 1.2, hardware: 1 },
 } as const;
 
-/** Guests at most measured side by side under the virtual clock, where they cannot disturb each other's figures. */
-const maxLanes = 4;
+/** CPU seconds of the host under the virtual clock; measured on a Xeon of 2.x GHz. */
+const virtualCost = {
+  /** Boot, server start and results. */
+  run: 7,
+  /** Per second of the guest's clock and busy thread, in a window and before it. */
+  window: 35,
+  warmup: 15,
+} as const;
 
-/** Guests measured at the same time: several only where a busy host does not change what is measured. */
-export function lanesOf(clock: ClockName, blocks: number): number {
-  return clock === 'virtual' ? Math.max(1, Math.min(availableParallelism(), maxLanes, blocks)) : 1;
+/** What a run's guest under the virtual clock varies: every run is simulated with a seed of its own. */
+export function jobSeed(block: Block, run: PlannedRun): number {
+  return Math.floor(seededRandom(`${block.seed}/${run.id}`)() * 2 ** 32);
 }
 
+/** Seconds of wall clock that the blocks take. */
 function estimate(suites: readonly LoadedSuite[], blocks: readonly Block[], options: PlanOptions): number {
-  const { clock, accel, profile } = options;
-  const how = clock === 'virtual' ? 'virtual' : accel === 'kvm' || accel === 'hvf' ? 'hardware' : 'tcg';
-  return blocks.reduce((seconds, block) => {
+  const { clock, accel, profile, jobs } = options;
+  const seconds = blocks.reduce((sum, block) => {
     const loaded = suites.find(({ name }) => name === block.suite);
-    if (loaded === undefined) return seconds;
+    if (loaded === undefined) return sum;
     const { windowMs, warmupMs } = windowOf(loaded, profile, clock);
     const { windows } = profileOf(loaded.suite, profile);
-    const perRun = cost.start[how] + (windows * (windowMs + warmupMs) * cost.pace[how]) / 1000;
-    return seconds + cost.boot[how] + block.runs.length * perRun;
+    if (clock === 'virtual') {
+      const perThread = (windows * (windowMs * virtualCost.window + warmupMs * virtualCost.warmup)) / 1000;
+      const threads = ({ point }: PlannedRun): number =>
+        point.placement.serverCpus.length + point.placement.loadCpus.length;
+      return block.runs.reduce((all, run) => all + virtualCost.run + perThread * threads(run), sum);
+    }
+    const how = accel === 'kvm' || accel === 'hvf' ? 'hardware' : 'tcg';
+    const perRun = wallCost.start[how] + (windows * (windowMs + warmupMs) * wallCost.pace[how]) / 1000;
+    return sum + wallCost.boot[how] + block.runs.length * perRun;
   }, 0);
+  const runs = blocks.reduce((sum, block) => sum + block.runs.length, 0);
+  return clock === 'virtual' ? seconds / lanesOf(suites, runs, jobs) : seconds;
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { View, parse } from 'vega';
 import { compile } from 'vega-lite';
 import type { TopLevelSpec } from 'vega-lite';
@@ -69,10 +70,21 @@ const config: NonNullable<TopLevelSpec['config']> = {
 export async function drawSvg(spec: TopLevelSpec): Promise<string> {
   const view = new View(parse(compile({ ...spec, config }).spec), { renderer: 'none' });
   try {
-    return await view.toSVG();
+    return ownIds(await view.toSVG(), spec);
   } finally {
     view.finalize();
   }
+}
+
+/** Vega counts clip paths over all charts of a process; several on one page need names that do not meet. */
+function ownIds(svg: string, spec: TopLevelSpec): string {
+  const prefix = createHash('sha256').update(JSON.stringify(spec)).digest('hex').slice(0, 8);
+  const names = new Map<string, string>();
+  return svg.replace(/(id="|url\(#)(clip\d+)/g, (_, before: string, id: string) => {
+    const name = names.get(id) ?? `c${prefix}-${names.size}`;
+    names.set(id, name);
+    return `${before}${name}`;
+  });
 }
 
 /** CSS custom properties for both colour schemes. */

@@ -4,17 +4,16 @@ import { FastioError, errnoOf } from '../../vm/errors.js';
 import type { Vm, VmSpec } from '../../vm/vm.js';
 import type { Block } from '../plan/planner.js';
 import type { LoadedSuite } from '../schema/load.js';
-import type { Artifacts, PreparedClock, SuiteOptions } from './options.js';
+import type { Artifacts, SuiteOptions } from './options.js';
 
 /** Where artifacts stand in the guest. */
 export const guestRoot = '/opt/fastio';
 export const guestConf = `${guestRoot}/fastio.conf`;
 export const guestPath = `${guestRoot}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
 
-/** A guest ready to measure a block, and how it keeps time. */
+/** A guest ready to measure a block by the wall clock. */
 export interface Bench extends AsyncDisposable {
   readonly vm: Vm;
-  readonly clock: PreparedClock | undefined;
 }
 
 /**
@@ -29,9 +28,7 @@ export async function bootBench(
   options: SuiteOptions,
 ): Promise<Bench> {
   const { report, signal, accel, requireAccel } = options;
-  const plain = specOf(loaded, options);
-  const clock = options.clock === 'virtual' ? await prepare(plain, block.seed, options) : undefined;
-  const vm = await options.bootVm(clock?.spec ?? plain, { name, accel, requireAccel, report, signal });
+  const vm = await options.bootVm(specOf(loaded, options), { name, accel, requireAccel, report, signal });
   try {
     await vm.push(artifacts.directory, guestRoot, { signal });
     await vm.push(options.confFile, guestConf, { signal });
@@ -41,19 +38,13 @@ export async function bootBench(
     await vm[Symbol.asyncDispose]();
     throw error;
   }
-  return { vm, clock, [Symbol.asyncDispose]: () => vm[Symbol.asyncDispose]() };
+  return { vm, [Symbol.asyncDispose]: () => vm[Symbol.asyncDispose]() };
 }
 
-function specOf(loaded: LoadedSuite, { arch, kernel, qemu }: SuiteOptions): VmSpec {
+/** The guest a suite asks for. */
+export function specOf(loaded: LoadedSuite, { arch, kernel, qemu }: SuiteOptions): VmSpec {
   const { cpus, memoryMiB } = loaded.suite.vm;
   return { arch, kernel, cpus, memoryMiB, qemu, forwards: [], kernelArgs: [], qemuArgs: [] };
-}
-
-function prepare(spec: VmSpec, seed: number, options: SuiteOptions): Promise<PreparedClock> {
-  if (options.prepareClock === undefined) {
-    throw new FastioError('HOST_UNSUPPORTED', 'the virtual clock is not available here', 'Use --clock wall.');
-  }
-  return options.prepareClock(spec, seed, options);
 }
 
 function modulesOf(loaded: LoadedSuite, servers: ReadonlySet<string>): readonly string[] {
@@ -61,11 +52,15 @@ function modulesOf(loaded: LoadedSuite, servers: ReadonlySet<string>): readonly 
   return [...new Set(names.filter((name) => name !== undefined))];
 }
 
-async function insmod(vm: Vm, name: string, loaded: LoadedSuite, signal: AbortSignal): Promise<void> {
+/** What comes after the file's name in a module's insmod. */
+export function moduleWords(loaded: LoadedSuite, name: string): readonly string[] {
   const parameters = loaded.suite.modules[name]?.parameters ?? '';
-  const words = parameters.split(/\s+/).filter((word) => word !== '');
+  return parameters.split(/\s+/).filter((word) => word !== '');
+}
+
+async function insmod(vm: Vm, name: string, loaded: LoadedSuite, signal: AbortSignal): Promise<void> {
   const file = `${guestRoot}/modules/${name}.ko`;
-  const { status, stderr } = await vm.exec(['insmod', file, ...words], { signal });
+  const { status, stderr } = await vm.exec(['insmod', file, ...moduleWords(loaded, name)], { signal });
   if (status === 0) return;
   const log = await vm.kernelLog({ signal });
   throw new FastioError(
@@ -79,7 +74,7 @@ async function insmod(vm: Vm, name: string, loaded: LoadedSuite, signal: AbortSi
 }
 
 /** What the guest says of itself, for the fingerprint. Lines `key=value`. */
-const fingerprintScript = `
+export const fingerprintScript = `
 echo kernelVersion="$(uname -v)"
 echo machine="$(uname -m)"
 echo clockSource="$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
@@ -93,20 +88,18 @@ export async function guestFingerprint(
   { vm }: Bench,
   signal: AbortSignal,
 ): Promise<Readonly<Record<string, string | number>>> {
-  const { info } = vm;
+  const { arch, kernelRelease, cpus, memoryMiB, qemuVersion } = vm.info;
   const { stdout } = await vm.exec(['sh', '-c', fingerprintScript], { signal });
+  return { arch, kernelRelease, cpus, memoryMiB, qemuVersion, ...parseFingerprint(stdout) };
+}
+
+/** Reads what the script printed. */
+export function parseFingerprint(stdout: string): Readonly<Record<string, string>> {
   const pairs = stdout.split('\n').flatMap((line) => {
     const at = line.indexOf('=');
     return at < 1 ? [] : [[line.slice(0, at), line.slice(at + 1)] as const];
   });
-  return {
-    arch: info.arch,
-    kernelRelease: info.kernelRelease,
-    cpus: info.cpus,
-    memoryMiB: info.memoryMiB,
-    qemuVersion: info.qemuVersion,
-    ...Object.fromEntries(pairs),
-  };
+  return Object.fromEntries(pairs);
 }
 
 /** The kernel log and console of a guest, as far as they can still be had. */

@@ -91,7 +91,41 @@ export function parseLoadOutput(
     generatorBusy: generator.busiestShare,
     rateKept: openLoop?.kept ?? null,
     instructions: null,
+    lineTransfers: null,
   };
+}
+
+/** Characters of a line of the generator's that go to the log. */
+const maxLogLine = 1_000;
+
+/** What a run's log says of one call of the generator. Its JSON is in the raw record; the first figures are enough here. */
+export function loadLog(
+  window: number,
+  argv: readonly string[],
+  stdout: string,
+  stderr: string,
+): readonly string[] {
+  const short = (line: string): string => (line.length > maxLogLine ? `${line.slice(0, maxLogLine)}…` : line);
+  return [
+    `==> window ${window}: ${argv.join(' ')}`,
+    ...stdout.trimEnd().split('\n').map(short),
+    ...(stderr === '' ? [] : stderr.trimEnd().split('\n')),
+  ];
+}
+
+/** The error for a generator that did not end well. */
+export function loadFailed(status: number, stdout: string, stderr: string): FastioError {
+  return new FastioError(
+    'GUEST_COMMAND',
+    `the load generator ended with status ${status}: ${lastLine(stderr) ?? lastLine(stdout) ?? 'no message'}`,
+    'Read the log of the run.',
+    { detail: stderr.trimEnd().split('\n').slice(-20) },
+  );
+}
+
+function lastLine(text: string): string | undefined {
+  const line = text.trimEnd().split('\n').at(-1);
+  return line === '' ? undefined : line;
 }
 
 function unreadable(format: string, what: string, found: string): FastioError {

@@ -2,25 +2,20 @@ import { FastioError } from '../../vm/errors.js';
 import type { Report } from '../../vm/progress.js';
 import type { KernelReport } from '../../vm/vm.js';
 import type { PlannedRun } from '../plan/planner.js';
-import { pointText } from '../plan/points.js';
-import { fill } from '../plan/template.js';
-import type { LoadedSuite } from '../schema/load.js';
-import type { ClockName, ProfileName, SuiteServer } from '../schema/suite.js';
+import { pointText, windowOf } from '../plan/points.js';
 import { profileOf } from '../schema/suite.js';
+import type { CommandOptions } from './commands.js';
+import { loadWords, ownDirectory, serverOf, serverWords } from './commands.js';
 import type { Bench } from './guest.js';
 import { guestConf, guestPath, guestRoot } from './guest.js';
-import { parseLoadOutput } from './load-output.js';
+import { loadFailed, loadLog, parseLoadOutput } from './load-output.js';
 import { patienceMs } from './patience.js';
 import type { Measurement, RunRecord } from './record.js';
-import { recordVersion } from './record.js';
+import { kernelFailure, recordOf } from './record.js';
 import type { GuestServer } from './server.js';
 import { startServer } from './server.js';
 
-export interface MeasureOptions {
-  readonly loaded: LoadedSuite;
-  readonly profile: ProfileName;
-  readonly clock: ClockName;
-  readonly seed: number;
+export interface MeasureOptions extends CommandOptions {
   readonly report: Report;
   readonly signal: AbortSignal;
 }
@@ -33,8 +28,6 @@ export interface Measured {
   readonly spoilt: boolean;
 }
 
-/** Intervals a window is cut into, so that warm-up left in it can be seen. */
-const intervalsPerWindow = 10;
 /** Ports count up within a boot: a server never meets connections of the one before it. */
 const firstPort = 20_000;
 const portCount = 10_000;
@@ -44,8 +37,6 @@ const stopMs = 10_000;
 const loadOverheadMs = 30_000;
 /** A reply that takes longer is lost. */
 const replyMs = 10_000;
-/** Characters of a line of the generator's that go to the log. */
-const maxLogLine = 1_000;
 
 /**
  * Starts a point's server, measures its windows, stops it and looks at the kernel log. What goes wrong with the point
@@ -62,20 +53,6 @@ export async function measureRun(
   const startedAt = new Date();
   const begun = performance.now();
   const windows: Measurement[] = [];
-  const finish = (failure: RunRecord['failure']): RunRecord => ({
-    version: recordVersion,
-    id: run.id,
-    point: run.point.id,
-    replica: run.replica,
-    boot: run.boot,
-    process: run.process,
-    status: failure === null ? 'ok' : 'failed',
-    failure,
-    windows,
-    accel: vm.info.accel,
-    oversubscribed: run.point.placement.oversubscribed,
-    host: { startedAt: startedAt.toISOString(), seconds: (performance.now() - begun) / 1000 },
-  });
   let failure: RunRecord['failure'] = null;
   let mark = 0;
   try {
@@ -87,16 +64,10 @@ export async function measureRun(
   }
   const reports = await troubleSince(bench, mark);
   const [trouble] = reports;
-  if (trouble !== undefined) {
-    failure = {
-      code: `GUEST_${trouble.severity.toUpperCase()}`,
-      message: `the guest kernel reported: ${trouble.headline}`,
-      kernel: true,
-      log: [trouble.headline, ...trouble.lines].slice(0, 60),
-    };
-  }
+  if (trouble !== undefined) failure = kernelFailure(trouble);
+  const seconds = (performance.now() - begun) / 1000;
   return {
-    record: finish(failure),
+    record: recordOf(run, { failure, windows, accel: vm.info.accel, startedAt, seconds }),
     log: log.map((line) => `${line}\n`).join(''),
     spoilt: vm.died.aborted || failure?.kernel === true,
   };
@@ -111,9 +82,7 @@ async function measureWindows(
   log: string[],
 ): Promise<void> {
   const { loaded, profile } = options;
-  const definition = loaded.suite.servers[run.point.server];
-  if (definition === undefined) throw new RangeError(`no server ${run.point.server}`);
-  const server = await startOf(bench, run, index, definition, options);
+  const server = await startOf(bench, run, index, options);
   try {
     for (let window = 0; window < profileOf(loaded.suite, profile).windows; window += 1) {
       windows.push(await measureWindow(bench, run, server, window, options, log));
@@ -131,30 +100,20 @@ function startOf(
   { vm }: Bench,
   run: PlannedRun,
   index: number,
-  definition: SuiteServer,
-  { loaded, clock, signal }: MeasureOptions,
+  { loaded, signal }: MeasureOptions,
 ): Promise<GuestServer> {
-  const { server, workers, connections, messageBytes, placement } = run.point;
+  const { server, workers } = run.point;
   const port = firstPort + (index % portCount);
-  const argv = fill<'server'>(definition.run, {
-    port,
-    workers,
-    connections,
-    messageBytes,
-    threads: placement.serverCpus.length,
-    serverCpus: placement.serverCpus.join(','),
-    conf: guestConf,
-  });
-  const own = definition.source !== undefined;
+  const own = ownDirectory(run, loaded);
   return startServer(vm, {
     name: `${server} x${workers}`,
-    argv,
-    cwd: own ? `${guestRoot}/servers/${loaded.name}/${server}` : guestRoot,
+    argv: serverWords(run, loaded, { port, conf: guestConf }),
+    cwd: own === undefined ? guestRoot : `${guestRoot}/${own}`,
     env: { PATH: guestPath, LC_ALL: 'C', FASTIO_PADDING: 'x'.repeat(run.environmentPadding) },
-    ready: new RegExp(definition.ready),
+    ready: new RegExp(serverOf(run, loaded).ready),
     port,
-    readyMs: patienceMs(readyMs, clock, vm.info.accel),
-    stopMs: patienceMs(stopMs, clock, vm.info.accel),
+    readyMs: patienceMs(readyMs, vm.info.accel),
+    stopMs: patienceMs(stopMs, vm.info.accel),
     signal,
   });
 }
@@ -164,68 +123,31 @@ async function measureWindow(
   run: PlannedRun,
   server: GuestServer,
   window: number,
-  { loaded, profile, clock, seed, signal }: MeasureOptions,
+  options: MeasureOptions,
   log: string[],
 ): Promise<Measurement> {
-  const { load } = loaded.suite;
-  const planned = profileOf(loaded.suite, profile);
-  const { workers, connections, messageBytes, rate, placement } = run.point;
-  const windowMs = planned.windowMs[clock];
-  const warmupMs = planned.warmupMs[clock];
-  const command = [load.run, rate === null ? [] : load.openLoop];
-  const values = {
+  const { loaded, profile, clock, signal } = options;
+  const { windowMs, warmupMs } = windowOf(loaded, profile, clock);
+  const argv = loadWords(run, window, options, {
     port: server.port,
-    workers,
-    connections,
-    messageBytes,
-    rate: rate ?? 0,
-    // A thread without a connection would be refused.
-    loadThreads: Math.min(placement.loadCpus.length, connections),
-    loadCpus: placement.loadCpus.join(','),
-    warmupMs,
-    windowMs,
-    intervals: intervalsPerWindow,
-    // On the guest's own clock: virtual time needs no patience with a slow host.
-    timeoutMs: clock === 'virtual' ? replyMs : patienceMs(replyMs, clock, vm.info.accel),
     pid: server.pid,
-    seed: (seed + window) % 2 ** 31,
-    clockHints: clock === 'virtual' ? '--clock-hints' : '',
-  };
-  const argv = command.flatMap((part) => fill<'load'>(part, values));
-  const timeoutMs = patienceMs(windowMs + warmupMs + loadOverheadMs, clock, vm.info.accel);
+    timeoutMs: patienceMs(replyMs, vm.info.accel),
+  });
   const { status, stdout, stderr } = await vm.exec(argv, {
     env: { PATH: guestPath, LC_ALL: 'C' },
     cwd: guestRoot,
     // The server gone, the generator has nothing to wait for.
     signal: AbortSignal.any([signal, server.ended]),
-    timeoutMs,
+    timeoutMs: patienceMs(windowMs + warmupMs + loadOverheadMs, vm.info.accel),
   });
-  log.push(`==> window ${window}: ${argv.join(' ')}`, ...stdout.trimEnd().split('\n').map(shortened));
-  log.push(...(stderr === '' ? [] : stderr.trimEnd().split('\n')));
+  log.push(...loadLog(window, argv, stdout, stderr));
   // A server that crashed is the reason; that the generator lost its connections is the consequence.
   server.ended.throwIfAborted();
-  if (status !== 0) {
-    throw new FastioError(
-      'GUEST_COMMAND',
-      `the load generator ended with status ${status}: ${lastLine(stderr) ?? lastLine(stdout) ?? 'no message'}`,
-      'Read the log of the run.',
-      { detail: stderr.trimEnd().split('\n').slice(-20) },
-    );
-  }
-  return parseLoadOutput(load.format, stdout, {
+  if (status !== 0) throw loadFailed(status, stdout, stderr);
+  return parseLoadOutput(loaded.suite.load.format, stdout, {
     what: `${pointText(run.point)}, window ${window}`,
-    serverCpus: placement.serverCpus,
+    serverCpus: run.point.placement.serverCpus,
   });
-}
-
-/** The generator's JSON is in the raw record; its first figures are enough for a log. */
-function shortened(line: string): string {
-  return line.length > maxLogLine ? `${line.slice(0, maxLogLine)}…` : line;
-}
-
-function lastLine(text: string): string | undefined {
-  const line = text.trimEnd().split('\n').at(-1);
-  return line === '' ? undefined : line;
 }
 
 /** Failures of the machinery end the run; everything else is the point's own. */

@@ -1,8 +1,9 @@
 import type { Report } from '../../vm/progress.js';
+import type { Job, JobResult } from '../../vm/clock/job.js';
 import type { AccelChoice, Arch, BootVm, KernelSeries, VmSpec } from '../../vm/vm.js';
 import type { Shard } from '../plan/planner.js';
 import type { LoadedSuite } from '../schema/load.js';
-import type { ClockName, ProfileName } from '../schema/suite.js';
+import type { ClockChoice, ProfileName } from '../schema/suite.js';
 
 /** Where to report, and when to stop. */
 export interface Watch {
@@ -12,17 +13,23 @@ export interface Watch {
 
 /** What a run needs from outside; the command line hands over the real ones, unit tests their own. */
 export interface Machinery {
+  /** For guests by the wall clock. */
   readonly bootVm: BootVm;
+  /** For guests under the virtual clock. */
+  readonly runJob: RunJob;
   readonly buildArtifacts: BuildArtifacts;
-  /** Without it the virtual clock is refused. */
-  readonly prepareClock?: PrepareClock;
+  readonly probeHardware: ProbeHardware;
 }
 
 export interface SuiteOptions extends Machinery, Watch {
   /** Paths, or names of the project's own suites. */
   readonly suites: readonly string[];
   readonly profile: ProfileName;
-  readonly clock: ClockName;
+  readonly clock: ClockChoice;
+  /** Name of the virtual clock's cost profile; without it that of the run being resumed, or the clock's default. */
+  readonly costs?: string;
+  /** Guests side by side under the virtual clock; without it as many as fit. */
+  readonly jobs?: number;
   readonly accel: AccelChoice;
   readonly requireAccel: boolean;
   readonly arch: Arch;
@@ -60,13 +67,24 @@ export type BuildArtifacts = (
   watch: Watch,
 ) => Promise<Artifacts>;
 
-/** A guest under the virtual clock: what to add to its specification, and what the simulation charges. */
-export interface PreparedClock {
-  readonly spec: VmSpec;
-  readonly costProfile: string;
-  /** One sentence for the report: the cost model's numbers. */
-  readonly description: string;
-}
+/** What is read of a job's result. */
+export type MeasuredJob = Omit<JobResult, 'machine' | 'kallsyms'> & {
+  readonly machine: Pick<JobResult['machine'], 'costProfile' | 'description'>;
+};
 
-/** @param seed Perturbs start offset and vCPU order; the same seed gives the same run, bit for bit. */
-export type PrepareClock = (spec: VmSpec, seed: number, watch: Watch) => Promise<PreparedClock>;
+/**
+ * Has a guest under the virtual clock do a job. Equal arguments give equal results, bit for bit.
+ * @throws FastioError of the boot; a step that failed is a result.
+ */
+export type RunJob = (
+  spec: VmSpec,
+  job: Pick<Job, 'groups' | 'files'>,
+  clock: { readonly seed: number; readonly costProfile: string },
+  watch: Watch & { readonly name: string },
+) => Promise<MeasuredJob>;
+
+/** Whether this host's processor can run guests of an architecture itself, and why. */
+export type ProbeHardware = (
+  target: Pick<VmSpec, 'arch' | 'kernel' | 'qemu'>,
+  watch: Watch,
+) => Promise<{ readonly usable: boolean; readonly reason: string }>;

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import type { KernelReport } from '../../vm/vm.js';
+import type { PlannedRun } from '../plan/planner.js';
 
 /** Raised with the form of raw/*.json. */
 export const recordVersion = 1;
@@ -25,7 +27,10 @@ export const Measurement = z.strictObject({
   stealShare: z.number().min(0).nullable().describe('CPU time the hypervisor gave to others ÷ all of it.'),
   rateKept: z.boolean().nullable().describe('Open loop: whether the offered rate was carried.'),
   generatorBusy: z.number().min(0).nullable(),
-  instructions: count.nullable(),
+  instructions: count.nullable().describe('Executed on the server’s CPUs, where the clock counts them.'),
+  lineTransfers: count
+    .nullable()
+    .describe('Cache lines the server’s CPUs took from others, where the clock counts them.'),
 });
 export type Measurement = z.infer<typeof Measurement>;
 
@@ -43,6 +48,56 @@ export const RunRecord = z.strictObject({
   windows: z.array(Measurement),
   accel: z.string(),
   oversubscribed: z.boolean(),
-  host: z.strictObject({ startedAt: z.string(), seconds: z.number() }),
+  host: z.strictObject({
+    startedAt: z.string(),
+    seconds: z.number().describe('Wall-clock seconds, boot included.'),
+    windows: z
+      .strictObject({ virtualSeconds: ns, wallSeconds: ns, cpuSeconds: ns })
+      .nullable()
+      .describe('What simulating the windows took; null by the wall clock.'),
+  }),
 });
 export type RunRecord = z.infer<typeof RunRecord>;
+
+/** What is kept of a run's last lines when it failed. */
+export const failureLines = 60;
+
+/** A run's record, once it is over. */
+export function recordOf(
+  run: PlannedRun,
+  end: Pick<RunRecord, 'failure' | 'windows' | 'accel'> & {
+    readonly startedAt: Date;
+    readonly seconds: number;
+    readonly simulated?: RunRecord['host']['windows'];
+  },
+): RunRecord {
+  const { failure, windows, accel, startedAt, seconds, simulated } = end;
+  return {
+    version: recordVersion,
+    id: run.id,
+    point: run.point.id,
+    replica: run.replica,
+    boot: run.boot,
+    process: run.process,
+    status: failure === null ? 'ok' : 'failed',
+    failure,
+    windows,
+    accel,
+    oversubscribed: run.point.placement.oversubscribed,
+    host: { startedAt: startedAt.toISOString(), seconds, windows: simulated ?? null },
+  };
+}
+
+/** A kernel that complained fails the run, whatever the figures look like. */
+export function kernelFailure({
+  severity,
+  headline,
+  lines,
+}: KernelReport): NonNullable<RunRecord['failure']> {
+  return {
+    code: `GUEST_${severity.toUpperCase()}`,
+    message: `the guest kernel reported: ${headline}`,
+    kernel: true,
+    log: [headline, ...lines].slice(0, failureLines),
+  };
+}

@@ -1,6 +1,8 @@
 import { randomInt } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
+import { defaultCostProfile } from '../../vm/clock/profiles.js';
+import { readCostProfile } from '../../vm/clock/costs.js';
 import { FastioError } from '../../vm/errors.js';
 import type { Report } from '../../vm/progress.js';
 import type { Header } from '../judge/results.js';
@@ -12,13 +14,17 @@ import type { Claim } from '../schema/claims.js';
 import { loadClaims, loadResults, loadSuite, claimsFile as ownClaimsFile } from '../schema/load.js';
 import type { LoadedSuite } from '../schema/load.js';
 import type { Results } from '../schema/results.js';
+import type { ClockName } from '../schema/suite.js';
+import { decideClock } from './clock.js';
 import { hostFingerprint } from './fingerprint.js';
-import { guestFingerprint } from './guest.js';
+import { jobOf } from './job.js';
+import { runJobs } from './jobs.js';
+import type { CommandOptions } from './commands.js';
 import type { SuiteOptions } from './options.js';
 import type { RunRecord } from './record.js';
 import { rowOf } from './row.js';
-import type { RunStarted } from './runner.js';
-import { runPlan } from './runner.js';
+import type { GuestFacts, RunStarted } from './runner.js';
+import { runBlocks } from './runner.js';
 import type { Store } from './store.js';
 import { copyInputs, hashFiles, openStore } from './store.js';
 
@@ -48,18 +54,20 @@ export async function runSuites(options: SuiteOptions): Promise<Outcome> {
 async function runLoaded(
   suites: readonly LoadedSuite[],
   claims: readonly Claim[],
-  options: SuiteOptions,
+  asked: SuiteOptions,
 ): Promise<Outcome> {
-  const { report, signal } = options;
-  const lockHash = await hashFiles(options.lockFiles);
-  const earlier = options.resume ? await loadResults(options.out) : undefined;
-  const seed = options.seed ?? earlier?.seed ?? randomInt(1, 2 ** 31);
+  const { report, signal } = asked;
+  const lockHash = await hashFiles(asked.lockFiles);
+  const earlier = asked.resume ? await loadResults(asked.out) : undefined;
+  const seed = asked.seed ?? earlier?.seed ?? randomInt(1, 2 ** 31);
+  const options = { ...asked, ...(await clockOf(suites, asked, earlier)) };
   const plan = planRuns(suites, { ...options, seed });
+  if (options.clock === 'virtual') checkJobs(suites, plan, { ...options, seed });
   if (earlier !== undefined) checkResumes(options.out, earlier, plan, lockHash);
   const store = await openStore(options.out, options.resume);
   // What failed may have been mended in between.
   for (const [id, { status }] of store.records) if (status === 'failed') store.records.delete(id);
-  announce(plan, store, seed, report);
+  announce(plan, store, options.clock, seed, report);
   if (plan.blocks.length === 0) {
     report({
       kind: 'warning',
@@ -95,7 +103,8 @@ async function runLoaded(
     const perRun = doneHere === 0 ? plan.estimateSeconds / started.total : elapsedSeconds / doneHere;
     return { elapsedSeconds, remainingSeconds: perRun * (toDo - doneHere) };
   };
-  await runPlan({
+  let seenAt = Infinity;
+  await (options.clock === 'virtual' ? runJobs : runBlocks)({
     options,
     plan,
     suites,
@@ -113,19 +122,11 @@ async function runLoaded(
         ...progress(started),
       });
     },
-    onFirstBoot: async (bench) => {
-      const { info } = bench.vm;
-      header = {
-        ...header,
-        accel: info.accel,
-        accelReason: info.accelReason,
-        clock: {
-          name: options.clock,
-          costProfile: bench.clock?.costProfile ?? null,
-          description: bench.clock?.description ?? null,
-        },
-        fingerprint: { ...header.fingerprint, guest: { ...(await guestFingerprint(bench, signal)) } },
-      };
+    onGuest: (facts, index) => {
+      // The same one whichever guest is ready first.
+      if (index > seenAt) return;
+      seenAt = index;
+      header = withGuest(header, facts);
     },
     onRun: async (record, started) => {
       doneHere += 1;
@@ -135,6 +136,48 @@ async function runLoaded(
   });
   const results = await save(new Date().toISOString());
   return outcomeOf(results, options.out);
+}
+
+/** Settles which clock it is; a run that is resumed keeps its own. */
+async function clockOf(
+  suites: readonly LoadedSuite[],
+  asked: SuiteOptions,
+  earlier: Results | undefined,
+): Promise<{ readonly clock: ClockName; readonly costs: string }> {
+  const { costProfile, name } = earlier?.clock ?? {};
+  const costs = asked.costs ?? costProfile ?? defaultCostProfile;
+  if (asked.clock === 'auto' && name !== undefined) return { clock: name, costs };
+  const { clock, because } = await decideClock(suites, asked);
+  const detail = clock === 'virtual' ? `virtual, costs of ${costs}` : clock;
+  asked.report({ kind: 'stage', name: 'clock', detail: `${detail}, because ${because}` });
+  if (clock === 'virtual') await readCostProfile(costs);
+  return { clock, costs };
+}
+
+/** Finds what cannot be a job before the first guest boots. */
+function checkJobs(
+  suites: readonly LoadedSuite[],
+  plan: Plan,
+  options: Omit<CommandOptions, 'loaded'>,
+): void {
+  for (const block of plan.blocks) {
+    const loaded = suites.find(({ name }) => name === block.suite);
+    if (loaded !== undefined) for (const run of block.runs) jobOf(run, { ...options, loaded });
+  }
+}
+
+function withGuest(header: Header, { accel, accelReason, costs, fingerprint }: GuestFacts): Header {
+  return {
+    ...header,
+    accel,
+    accelReason,
+    clock: {
+      ...header.clock,
+      costProfile: costs?.profile ?? null,
+      description: costs?.description ?? null,
+    },
+    fingerprint: { ...header.fingerprint, guest: { ...fingerprint } },
+  };
 }
 
 /** What a run's results mean for whoever waits for it. */
@@ -178,14 +221,15 @@ function checkResumes(out: string, earlier: Results, plan: Plan, lockHash: strin
   );
 }
 
-function announce(plan: Plan, store: Store, seed: number, report: Report): void {
+function announce(plan: Plan, store: Store, clock: ClockName, seed: number, report: Report): void {
   const runs = plan.blocks.flatMap((block) => block.runs);
   const left = runs.filter(({ id }) => !store.records.has(id)).length;
+  const blocks = plan.blocks.filter((block) => block.runs.some(({ id }) => !store.records.has(id))).length;
   report({
     kind: 'plan',
     points: new Set(runs.map(({ point }) => point.id)).size,
     runs: left,
-    boots: plan.blocks.filter((block) => block.runs.some(({ id }) => !store.records.has(id))).length,
+    boots: clock === 'virtual' ? left : blocks,
     seconds: runs.length === 0 ? 0 : (plan.estimateSeconds * left) / runs.length,
     seed,
   });
@@ -200,14 +244,18 @@ interface HeaderInputs {
 
 async function headerOf(
   suites: readonly LoadedSuite[],
-  options: SuiteOptions,
+  options: SuiteOptions & { readonly clock: ClockName; readonly costs: string },
   { seed, lockHash, artifacts, earlier }: HeaderInputs,
 ): Promise<Header> {
   const { profile, clock, arch, kernel, shard, force, confFile, toolVersion } = options;
   return {
     tool: { name: 'fastio', version: toolVersion },
     profile,
-    clock: earlier?.clock ?? { name: clock, costProfile: null, description: null },
+    clock: earlier?.clock ?? {
+      name: clock,
+      costProfile: clock === 'virtual' ? options.costs : null,
+      description: null,
+    },
     accelAsked: options.accel,
     accel: earlier?.accel ?? null,
     accelReason: earlier?.accelReason ?? null,

@@ -1,31 +1,40 @@
 import { FastioError } from '../../vm/errors.js';
 import type { Block, Plan } from '../plan/planner.js';
-import { lanesOf } from '../plan/planner.js';
 import type { LoadedSuite } from '../schema/load.js';
-import { bootBench, logsOf } from './guest.js';
+import type { ClockName } from '../schema/suite.js';
+import { bootBench, guestFingerprint, logsOf } from './guest.js';
 import type { Bench } from './guest.js';
 import type { MeasureOptions } from './measure.js';
 import { measureRun } from './measure.js';
 import type { Artifacts, SuiteOptions } from './options.js';
 import type { RunRecord } from './record.js';
-import { recordVersion } from './record.js';
+import { failureLines, recordOf } from './record.js';
 import type { Store } from './store.js';
 
 /** Fresh guests a block may use up before the rest of its runs is given up. */
 const maxBootsPerBlock = 4;
 
 export interface RunnerOptions {
-  readonly options: SuiteOptions;
+  readonly options: SuiteOptions & { readonly clock: ClockName; readonly costs: string };
   readonly plan: Plan;
   readonly suites: readonly LoadedSuite[];
   readonly artifacts: Artifacts;
   readonly seed: number;
   readonly store: Store;
-  /** Called once, with the first guest that is up. */
-  readonly onFirstBoot: (bench: Bench) => Promise<void>;
+  /** Called with what guests are; `index` is that of the run it was seen at. */
+  readonly onGuest: (facts: GuestFacts, index: number) => void;
   /** Called after each run, one at a time. */
   readonly onRun: (record: RunRecord, started: RunStarted) => Promise<void>;
   readonly onStart: (started: RunStarted) => void;
+}
+
+/** What a guest ran on, for the record. */
+export interface GuestFacts {
+  readonly accel: string;
+  readonly accelReason: string;
+  /** What the simulation charges, where time is virtual. */
+  readonly costs: { readonly profile: string; readonly description: string } | null;
+  readonly fingerprint: Readonly<Record<string, string | number>>;
 }
 
 export interface RunStarted {
@@ -36,45 +45,26 @@ export interface RunStarted {
 }
 
 /**
- * Carries out a plan: each block in a guest of its own, finished runs left alone. A run that fails is recorded and the
- * rest goes on; a guest whose kernel complained is replaced.
+ * Carries out a plan by the wall clock: each block in a guest of its own, one after the other, finished runs left alone.
+ * A run that fails is recorded and the rest goes on; a guest whose kernel complained is replaced.
  * @throws FastioError when nothing more can be measured: interrupted, disk full, no guest can be booted here.
  */
-export async function runPlan(runner: RunnerOptions): Promise<void> {
+export async function runBlocks(runner: RunnerOptions): Promise<void> {
   const { plan, options, store } = runner;
-  const numbered = numberRuns(plan);
-  const waiting = plan.blocks.filter(({ runs }) => runs.some(({ id }) => !store.records.has(id)));
-  const sideBySide = lanesOf(options.clock, waiting.length);
-  // One failing lane stops the others: they would measure for nothing.
-  const stop = new AbortController();
-  const signal = AbortSignal.any([options.signal, stop.signal]);
-  const inTurn = serialised();
-  const shared = { ...runner, options: { ...options, signal }, numbered, inTurn, first: { seen: false } };
-  const lane = async (number: number): Promise<void> => {
-    for (let block = waiting.shift(); block !== undefined; block = waiting.shift()) {
-      signal.throwIfAborted();
-      await runBlock(block, number, shared);
-    }
-  };
-  const lanes = Array.from({ length: sideBySide }, (_, number) =>
-    lane(number).catch((error: unknown) => {
-      stop.abort(error);
-      throw error;
-    }),
-  );
-  const outcomes = await Promise.allSettled(lanes);
-  options.signal.throwIfAborted();
-  const failed = outcomes.find((outcome) => outcome.status === 'rejected');
-  if (failed !== undefined) throw stop.signal.reason;
+  const shared = { ...runner, numbered: numberRuns(plan), first: { seen: false } };
+  for (const block of plan.blocks) {
+    if (block.runs.every(({ id }) => store.records.has(id))) continue;
+    options.signal.throwIfAborted();
+    await runBlock(block, shared);
+  }
 }
 
 interface Shared extends RunnerOptions {
   readonly numbered: ReadonlyMap<string, RunStarted>;
-  readonly inTurn: <T>(work: () => Promise<T>) => Promise<T>;
   readonly first: { seen: boolean };
 }
 
-async function runBlock(block: Block, lane: number, shared: Shared): Promise<void> {
+async function runBlock(block: Block, shared: Shared): Promise<void> {
   const { suites, store, options } = shared;
   const loaded = suites.find(({ name }) => name === block.suite);
   if (loaded === undefined) throw new RangeError(`no suite ${block.suite}`);
@@ -82,7 +72,7 @@ async function runBlock(block: Block, lane: number, shared: Shared): Promise<voi
     const left = block.runs.filter(({ id }) => !store.records.has(id));
     if (left.length === 0) return;
     options.signal.throwIfAborted();
-    const name = `bench-${process.pid}-${lane}`;
+    const name = `bench-${process.pid}`;
     let bench: Bench;
     try {
       bench = await bootBench(name, block, loaded, shared.artifacts, options);
@@ -118,31 +108,29 @@ async function measureIn(
   await using guest = bench;
   const measure: MeasureOptions = { ...options, loaded, seed };
   try {
-    if (!shared.first.seen) {
-      shared.first.seen = true;
-      await shared.onFirstBoot(guest);
-    }
     for (const run of left) {
       options.signal.throwIfAborted();
-      const started = shared.numbered.get(run.id);
-      if (started === undefined) throw new RangeError(`${run.id} is not in the plan`);
+      const started = startedOf(run, shared.numbered);
+      if (!shared.first.seen) {
+        shared.first.seen = true;
+        const { accel, accelReason } = guest.vm.info;
+        const fingerprint = await guestFingerprint(guest, options.signal);
+        shared.onGuest({ accel, accelReason, costs: null, fingerprint }, started.index);
+      }
       shared.onStart(started);
       const { record, log, spoilt } = await measureRun(guest, run, block.runs.indexOf(run), measure);
-      await shared.inTurn(async () => {
-        await store.saveRunLog(run.id, log);
-        await store.saveRecord(record);
-        await shared.onRun(record, started);
-      });
+      await store.saveRunLog(run.id, log);
+      await store.saveRecord(record);
+      await shared.onRun(record, started);
       if (spoilt) return;
     }
   } finally {
-    const logs = await logsOf(guest);
-    await shared.inTurn(() => store.saveLogs(block.id, logs));
+    await store.saveLogs(block.id, await logsOf(guest));
   }
 }
 
-/** Boot failures that a fresh attempt may not have; all others end the run. */
-function isGuestTrouble(error: unknown): error is FastioError {
+/** Failures of a guest, which a fresh one may not have; all others end the run. */
+export function isGuestTrouble(error: unknown): error is FastioError {
   return (
     error instanceof FastioError &&
     (error.code.startsWith('GUEST_') || error.code === 'QEMU_GONE' || error.code === 'TIMEOUT')
@@ -151,41 +139,31 @@ function isGuestTrouble(error: unknown): error is FastioError {
 
 async function giveUp(left: Block['runs'], error: FastioError, shared: Shared): Promise<void> {
   for (const run of left) {
-    const started = shared.numbered.get(run.id);
-    if (started === undefined) continue;
-    const { code, message, detail } = error;
-    const record: RunRecord = {
-      version: recordVersion,
-      id: run.id,
-      point: run.point.id,
-      replica: run.replica,
-      boot: run.boot,
-      process: run.process,
-      status: 'failed',
-      failure: { code, message, kernel: code !== 'GUEST_COMMAND', log: detail.slice(-60) },
+    const record = recordOf(run, {
+      failure: guestFailure(error),
       windows: [],
       accel: '',
-      oversubscribed: run.point.placement.oversubscribed,
-      host: { startedAt: new Date().toISOString(), seconds: 0 },
-    };
-    await shared.inTurn(async () => {
-      await shared.store.saveRecord(record);
-      await shared.onRun(record, started);
+      startedAt: new Date(),
+      seconds: 0,
     });
+    await shared.store.saveRecord(record);
+    await shared.onRun(record, startedOf(run, shared.numbered));
   }
 }
 
-function numberRuns(plan: Plan): ReadonlyMap<string, RunStarted> {
-  const runs = plan.blocks.flatMap((block) => block.runs);
-  return new Map(runs.map((run, at) => [run.id, { run, index: at + 1, total: runs.length }]));
+/** What a record says of a guest that could not be used. */
+export function guestFailure({ code, message, detail }: FastioError): NonNullable<RunRecord['failure']> {
+  return { code, message, kernel: code !== 'GUEST_COMMAND', log: detail.slice(-failureLines) };
 }
 
-/** A queue of one: work handed to it runs in order, never two at once. */
-function serialised(): <T>(work: () => Promise<T>) => Promise<T> {
-  let last: Promise<unknown> = Promise.resolve();
-  return (work) => {
-    const next = last.then(work, work);
-    last = next.catch(() => undefined);
-    return next;
-  };
+export function startedOf(run: Block['runs'][number], numbered: ReadonlyMap<string, RunStarted>): RunStarted {
+  const started = numbered.get(run.id);
+  if (started === undefined) throw new RangeError(`${run.id} is not in the plan`);
+  return started;
+}
+
+/** Every run of a plan with its place in it. */
+export function numberRuns(plan: Plan): ReadonlyMap<string, RunStarted> {
+  const runs = plan.blocks.flatMap((block) => block.runs);
+  return new Map(runs.map((run, at) => [run.id, { run, index: at + 1, total: runs.length }]));
 }

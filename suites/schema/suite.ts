@@ -16,6 +16,8 @@ export type ProfileName = (typeof profiles)[number];
 
 export const clocks = ['virtual', 'wall'] as const;
 export type ClockName = (typeof clocks)[number];
+/** `auto`: the wall clock where hardware carries the guest, the virtual one elsewhere. */
+export type ClockChoice = ClockName | 'auto';
 
 /** What a server or module is called in points, claims and tables. */
 export const Name = z

@@ -249,7 +249,8 @@ export function bucketOf(ns: number): number {
   return exponent * 1_024 + Math.floor(value / 2 ** exponent);
 }
 
-function valueOf(argv: readonly string[], option: string): string | undefined {
+/** What follows an option in argv. */
+export function valueOf(argv: readonly string[], option: string): string | undefined {
   const at = argv.indexOf(option);
   return at < 0 ? undefined : argv[at + 1];
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { silent } from '../../vm/progress.js';
 import type { SuiteOptions } from '../../suites/run/options.js';
 import type { FakeGuests } from './fake-vm.js';
+import { fakeJobs } from './fake-jobs.js';
 import { fakeGuests } from './fake-vm.js';
 
 const made: string[] = [];
@@ -96,12 +97,8 @@ export function fixture(guests: FakeGuests = fakeGuests(), changes: Partial<Suit
     bootVm: guests.bootVm,
     buildArtifacts: () =>
       Promise.resolve({ directory: join(directory, 'artifacts'), sha256: { 'bin/epoll': 'ab12' } }),
-    prepareClock: (spec) =>
-      Promise.resolve({
-        spec,
-        costProfile: 'neoverse-n1',
-        description: 'svc 100 ns, eret 100 ns, line 60 ns',
-      }),
+    runJob: fakeJobs().runJob,
+    probeHardware: () => Promise.resolve({ usable: false, reason: 'there is none in this test' }),
     report: silent,
     signal: new AbortController().signal,
     ...changes,

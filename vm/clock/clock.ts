@@ -5,10 +5,8 @@ import type { Work } from '../image/work.js';
 import { runDir } from '../paths.js';
 import type { VmSpec } from '../vm.js';
 import { buildClock } from './build.js';
+import { defaultCostProfile } from './profiles.js';
 import { costArguments, describeCosts, readCostProfile, type CostProfile } from './costs.js';
-
-/** The profile claims are judged by. */
-export const defaultCostProfile = 'neoverse-n1';
 
 /** ns a vCPU runs before the next has its turn, where nothing is measured; the boot is fastest around here. */
 const coarseNs = 2_000;

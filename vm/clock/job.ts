@@ -34,6 +34,8 @@ export interface JobResult {
   /** What the kernel complained of. */
   readonly kernelReports: readonly KernelReport[];
   readonly kernelLog: readonly string[];
+  /** All that came over the guest's console. */
+  readonly console: string;
   /** Text of /proc/kallsyms, for profileLines(); empty unless the job asked for it. */
   readonly kallsyms: string;
   /** As `uname -r` prints it. */
@@ -85,6 +87,7 @@ export async function runJob(
       kernelReports: (await vm.kernelTrouble()).reports,
       kallsyms: symbols,
       kernelLog: await vm.kernelLog({ signal: boot.signal }),
+      console: await readFile(join(vm.info.directory, 'console.log'), 'utf8'),
       kernelRelease: vm.info.kernelRelease,
       qemuVersion: vm.info.qemuVersion,
     };

@@ -113,14 +113,24 @@ halt() {
 	fi
 	ended "$1" "$2"
 }
+
+# finish NAME PID: the status of one that ended by itself is worth keeping; it may be why a later step failed.
+finish() {
+	if await "$2" 0; then
+		ended "$1" "$2"
+	else
+		kill -KILL "$2" 2>/dev/null
+	fi
+}
 `;
 
 function groupScript({ id, steps }: JobGroup, settleOffsetNs: number): string {
   const pids = new Map(steps.flatMap((step) => (step.kind === 'start' ? [[step.id, pidName(step.id)]] : [])));
   const lines = steps.map((step) => `\t${stepScript(id, step, pids, settleOffsetNs)} || return 1`);
   // What was started and not stopped, because a step in between failed.
-  const leftovers = [...pids.values()].map(
-    (name) => `[ -z "\${${name}:-}" ] || kill -KILL "$${name}" 2>/dev/null`,
+  const leftovers = [...pids].map(
+    ([step, name]) =>
+      `[ -z "\${${name}:-}" ] || [ -e "$out/${id}.${step}.status" ] || finish ${id}.${step} "$${name}"`,
   );
   const forget = [...pids.values()].map((name) => `unset ${name}`);
   return ['', 'group() {', ...lines, '}', ...forget, 'group', ...leftovers, 'wait', 'sync'].join('\n');

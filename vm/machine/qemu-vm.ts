@@ -4,7 +4,7 @@ import { ownerToken, parseToken } from '../image/owner.js';
 import type { Work } from '../image/work.js';
 import type { Report } from '../progress.js';
 import type { Arch, BootVm, KernelSeries, Vm, VmInfo, VmSpec } from '../vm.js';
-import { chooseAccel, hostFacts, probeAll, type AccelProbe } from './accel.js';
+import { chooseAccel, hostFacts, probeAll, ruleOut, type AccelProbe } from './accel.js';
 import { bootTrial } from './accel-trial.js';
 import {
   claimDirectory,
@@ -119,6 +119,19 @@ export async function stopVm(name: string, { signal }: { readonly signal: AbortS
 /** Removes what killed runs left behind; says what. Called at each boot. */
 export async function sweepStale(): Promise<readonly string[]> {
   return await sweepDirectories();
+}
+
+/** Whether hardware can carry guests of an architecture here; tried by booting, where nothing rules it out before. */
+export async function probeHardware(
+  { arch, kernel, qemu }: Pick<VmSpec, 'arch' | 'kernel' | 'qemu'>,
+  { report, signal }: Work,
+): Promise<AccelProbe> {
+  const host = await hostFacts(hostArchitecture());
+  const accel = host.platform === 'darwin' ? 'hvf' : 'kvm';
+  const hopeless = ruleOut(accel, arch, host);
+  if (hopeless !== undefined) return { accel, usable: false, reason: hopeless };
+  const [best] = await probeAccelerators(arch, kernel, { qemu, report, signal });
+  return best ?? { accel, usable: false, reason: 'nothing was tried' };
 }
 
 /** Tries each accelerator by booting the guest's kernel with it; the best one comes first. */

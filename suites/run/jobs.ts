@@ -1,0 +1,170 @@
+import { mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { ClockWindow } from '../../vm/clock/log.js';
+import { FastioError } from '../../vm/errors.js';
+import type { Block } from '../plan/planner.js';
+import { lanesOf } from '../plan/lanes.js';
+import { jobSeed } from '../plan/planner.js';
+import type { LoadedSuite } from '../schema/load.js';
+import { parseFingerprint, specOf } from './guest.js';
+import { confName, jobOf, outcomeOf } from './job.js';
+import type { MeasuredJob } from './options.js';
+import type { RunRecord } from './record.js';
+import { recordOf } from './record.js';
+import type { GuestFacts, RunStarted, RunnerOptions } from './runner.js';
+import { guestFailure, isGuestTrouble, numberRuns, startedOf } from './runner.js';
+
+type Run = Block['runs'][number];
+
+/**
+ * Carries out a plan under the virtual clock: each run is a job for a guest of its own, decided before it boots, and
+ * several guests run side by side, since none can disturb another's figures. Finished runs are left alone; one that fails
+ * is recorded and the rest goes on.
+ * @throws FastioError when nothing more can be measured: interrupted, disk full, no guest can be booted here.
+ */
+export async function runJobs(runner: RunnerOptions): Promise<void> {
+  const { plan, options, store, suites } = runner;
+  const waiting = plan.blocks.flatMap((block) =>
+    block.runs.filter(({ id }) => !store.records.has(id)).map((run) => ({ block, run })),
+  );
+  // One failing lane stops the others: they would measure for nothing.
+  const stop = new AbortController();
+  const signal = AbortSignal.any([options.signal, stop.signal]);
+  await using files = await filesOf(runner);
+  const shared: Shared = {
+    ...runner,
+    options: { ...options, signal },
+    numbered: numberRuns(plan),
+    inTurn: serialised(),
+    files: files.directory,
+  };
+  const lane = async (number: number): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      signal.throwIfAborted();
+      await runOne(next.run, next.block, `bench-${process.pid}-${number}`, shared);
+    }
+  };
+  const lanes = Array.from({ length: lanesOf(suites, waiting.length, options.jobs) }, (_, number) =>
+    lane(number).catch((error: unknown) => {
+      stop.abort(error);
+      throw error;
+    }),
+  );
+  const outcomes = await Promise.allSettled(lanes);
+  options.signal.throwIfAborted();
+  if (outcomes.some(({ status }) => status === 'rejected')) throw stop.signal.reason;
+}
+
+interface Shared extends RunnerOptions {
+  readonly numbered: ReadonlyMap<string, RunStarted>;
+  readonly inTurn: <T>(work: () => Promise<T>) => Promise<T>;
+  /** Host directory with what every job's guest gets. */
+  readonly files: string;
+}
+
+/** Artifacts and fastio.conf in one directory. */
+async function filesOf({
+  artifacts,
+  options,
+}: RunnerOptions): Promise<{ readonly directory: string } & AsyncDisposable> {
+  const directory = await mkdtemp(join(tmpdir(), 'fastio-files-'));
+  for (const name of await readdir(artifacts.directory)) {
+    await symlink(join(artifacts.directory, name), join(directory, name));
+  }
+  await symlink(resolve(options.confFile), join(directory, confName));
+  return { directory, [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }) };
+}
+
+async function runOne(run: Run, block: Block, name: string, shared: Shared): Promise<void> {
+  const { options, store, suites, seed, inTurn } = shared;
+  const loaded = suites.find((suite) => suite.name === block.suite);
+  if (loaded === undefined) throw new RangeError(`no suite ${block.suite}`);
+  const started = startedOf(run, shared.numbered);
+  const { report, signal, costs } = options;
+  shared.onStart(started);
+  const startedAt = new Date();
+  const begun = performance.now();
+  const commands = { ...options, loaded, seed };
+  let result: MeasuredJob | FastioError;
+  try {
+    const job = { groups: jobOf(run, commands), files: shared.files };
+    const clock = { seed: jobSeed(block, run), costProfile: costs };
+    result = await options.runJob(specOf(loaded, options), job, clock, { name, report, signal });
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isGuestTrouble(error)) throw error;
+    result = error;
+  }
+  const seconds = (performance.now() - begun) / 1000;
+  const outcome =
+    result instanceof FastioError
+      ? { failure: guestFailure(result), windows: [], log: result.detail.map((line) => `${line}\n`).join('') }
+      : outcomeOf(run, result, commands);
+  const { failure, windows, log } = outcome;
+  const simulated = result instanceof FastioError ? null : costOf(result);
+  const record = recordOf(run, {
+    failure,
+    windows: [...windows],
+    accel: 'tcg',
+    startedAt,
+    seconds,
+    simulated,
+  });
+  await inTurn(async () => {
+    if (!(result instanceof FastioError)) shared.onGuest(factsOf(result, loaded, shared), started.index);
+    await store.saveRunLog(run.id, log);
+    await store.saveLogs(run.id, logsOf(result));
+    await store.saveRecord(record);
+    await shared.onRun(record, started);
+  });
+}
+
+function costOf({ clock }: MeasuredJob): RunRecord['host']['windows'] {
+  const sum = (of: (window: ClockWindow) => number): number =>
+    clock.windows.reduce((total, window) => total + of(window), 0);
+  return {
+    virtualSeconds: sum(({ startNs, endNs }) => endNs - startNs) / 1e9,
+    wallSeconds: sum(({ host }) => host.wallSeconds),
+    cpuSeconds: sum(({ host }) => host.cpuSeconds),
+  };
+}
+
+function factsOf(
+  { machine, steps, kernelRelease, qemuVersion }: MeasuredJob,
+  { suite }: LoadedSuite,
+  { options }: Shared,
+): GuestFacts {
+  const about = steps.get('guest.about')?.stdout ?? '';
+  const { cpus, memoryMiB } = suite.vm;
+  return {
+    accel: 'tcg',
+    accelReason: 'the virtual clock simulates every instruction',
+    costs: { profile: machine.costProfile, description: machine.description },
+    fingerprint: {
+      arch: options.arch,
+      kernelRelease,
+      cpus,
+      memoryMiB,
+      qemuVersion,
+      ...parseFingerprint(about),
+    },
+  };
+}
+
+function logsOf(result: MeasuredJob | FastioError): { readonly kernel: string; readonly console: string } {
+  if (result instanceof FastioError) {
+    return { kernel: '(the guest died; see console.log)', console: result.detail.join('\n') };
+  }
+  return { kernel: result.kernelLog.join('\n'), console: result.console };
+}
+
+/** A queue of one: work handed to it runs in order, never two at once. */
+function serialised(): <T>(work: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const next = last.then(work, work);
+    last = next.catch(() => undefined);
+    return next;
+  };
+}
