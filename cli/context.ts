@@ -2,7 +2,7 @@ import { FastioError } from '../vm/errors.js';
 import type { Report } from '../vm/progress.js';
 import { exitCodeOf } from './exit.js';
 import type { Terminal } from './render.js';
-import { jsonRenderer, paint, renderer, stderrTerminal } from './render.js';
+import { jsonRenderer, paint, renderer, stderrTerminal, stdoutPaint } from './render.js';
 
 /** What every command gets: where to report, when to stop, and how to print its result. */
 export interface Context {
@@ -11,6 +11,8 @@ export interface Context {
   readonly json: boolean;
   /** Prints a result on stdout: `value` as JSON, or `text` for people. */
   readonly print: (value: unknown, text: string) => void;
+  /** Marks text for `print` with an SGR colour, where stdout has colours. */
+  readonly paint: (sgr: string, text: string) => string;
 }
 
 export interface GlobalOptions {
@@ -54,7 +56,7 @@ export async function runCommand(
   };
   let code: number;
   try {
-    code = await command({ report, signal: stop.signal, json, print });
+    code = await command({ report, signal: stop.signal, json, print, paint: stdoutPaint() });
   } catch (error) {
     show.clear();
     printError(error, terminal, json);

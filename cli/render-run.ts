@@ -1,4 +1,4 @@
-import type { Progress, ProgressFigure } from '../vm/progress.js';
+import type { Progress } from '../vm/progress.js';
 
 type Event<K extends Progress['kind']> = Extract<Progress, { kind: K }>;
 
@@ -11,30 +11,6 @@ export function planText({ points, runs, boots, seconds, seed }: Event<'plan'>):
 export function runText({ phase, index, total, point, remainingSeconds, message }: Event<'run'>): string {
   const left = phase === 'started' ? '' : `, ${durationText(remainingSeconds)} left`;
   return `[${index}/${total}] ${point}: ${phase}${left}${message === undefined ? '' : `: ${message}`}`;
-}
-
-/** One row of the table, as soon as its figures are known. */
-export function rowText(row: Event<'row'>): string {
-  const name = `${row.server}${row.workers > 0 ? `(${row.workers})` : ''}`;
-  const cells = [
-    name.padEnd(20),
-    `${row.connections} conn`.padStart(10),
-    `${row.messageBytes} B`.padStart(9),
-    `${figure(row.requestsPerSecond, 0)} req/s`.padStart(16),
-    `${figure(row.requestsPerSecondPerCpu, 0)} per CPU`.padStart(17),
-    `${figure(row.ratioToBaseline, 2)}x`.padStart(8),
-    row.publishedRatio === null ? '' : `published ${row.publishedRatio.toFixed(2)}x`,
-    row.note,
-  ];
-  return cells.join(' ').trimEnd();
-}
-
-function figure(value: ProgressFigure | null, digits: number): string {
-  if (value === null) return '-';
-  return value.median.toLocaleString('en-US', {
-    minimumFractionDigits: digits,
-    maximumFractionDigits: digits,
-  });
 }
 
 /** `45 s`, `3 min`, `1 h 20 min`. */

@@ -1,23 +1,36 @@
 import type { Progress, Report } from '../vm/progress.js';
-import { planText, rowText, runText } from './render-run.js';
+import { liveTable, tableHead, tableLine } from './live-table.js';
+import { planText, runText } from './render-run.js';
 
 /** Where progress goes. Results go to stdout; progress and errors to stderr, so that a pipe sees only results. */
 export interface Terminal {
   readonly write: (text: string) => void;
   readonly columns: number;
+  readonly rows: number;
   readonly isTTY: boolean;
   readonly colour: boolean;
 }
 
-/** Standard error as it is: colours only on a terminal, and never when NO_COLOR is set. */
+/** Colours only on a terminal, and never when NO_COLOR is set. */
+function hasColours({ isTTY }: { readonly isTTY: boolean }): boolean {
+  return isTTY && (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb';
+}
+
+/** For results, which go to standard output. */
+export function stdoutPaint(): (sgr: string, text: string) => string {
+  const colour = hasColours(process.stdout);
+  return (sgr, text) => paint({ colour }, sgr, text);
+}
+
+/** Standard error as it is. */
 export function stderrTerminal(): Terminal {
   const isTTY = process.stderr.isTTY;
-  const plain = (process.env['NO_COLOR'] ?? '') !== '' || process.env['TERM'] === 'dumb';
   return {
     write: (text) => process.stderr.write(text),
     columns: isTTY ? process.stderr.columns : 100,
+    rows: isTTY ? process.stderr.rows : 0,
     isTTY: isTTY && process.env['TERM'] !== 'dumb',
-    colour: isTTY && !plain,
+    colour: hasColours(process.stderr),
   };
 }
 
@@ -39,21 +52,35 @@ export interface RenderOptions {
 
 type Renderers = { readonly [K in Progress['kind']]: (event: Extract<Progress, { kind: K }>) => void };
 
-/** Shows progress to people: one line that changes on a terminal, plain lines elsewhere. */
+/** Shows progress to people: a table and a line that change on a terminal, plain lines elsewhere. */
 export function renderer({ terminal, verbose, now }: RenderOptions): Report & { readonly clear: () => void } {
   const transfers = new Map<string, { readonly startMs: number; shownMs: number }>();
-  let hasLive = false;
+  const table = liveTable();
+  /** Lines on the screen that the next output replaces; the cursor stands at the end of the last. */
+  let shown = 0;
+  let status = '';
+  let hasHead = false;
   const clear = (): void => {
-    if (hasLive) terminal.write('\r\u001b[K');
-    hasLive = false;
+    if (shown > 0) terminal.write(`\r${shown > 1 ? `\u001b[${shown - 1}A` : ''}\u001b[J`);
+    shown = 0;
+  };
+  const draw = (): void => {
+    clear();
+    // What does not fit into a line would wrap and be left behind.
+    const width = Math.max(20, terminal.columns - 1);
+    const lines = [...table.lines(terminal.rows - 2), ...(status === '' ? [] : [status])];
+    if (lines.length === 0) return;
+    terminal.write(lines.map((text) => text.slice(0, width)).join('\n'));
+    shown = lines.length;
   };
   const line = (text: string): void => {
     clear();
     terminal.write(`${text}\n`);
+    if (terminal.isTTY && table.lines(terminal.rows).length > 0) draw();
   };
   const live = (text: string): void => {
-    terminal.write(`\r\u001b[K${text.slice(0, Math.max(20, terminal.columns - 1))}`);
-    hasLive = true;
+    status = text;
+    draw();
   };
   const renderers: Renderers = {
     stage: ({ name, detail }) => {
@@ -72,6 +99,7 @@ export function renderer({ terminal, verbose, now }: RenderOptions): Report & { 
       const text = `    ${name}:${count} ${transferText(doneBytes, totalBytes, at - state.startMs)}`;
       if (finished) {
         transfers.delete(name);
+        status = '';
         line(text);
       } else if (terminal.isTTY) live(text);
       else line(text);
@@ -87,11 +115,22 @@ export function renderer({ terminal, verbose, now }: RenderOptions): Report & { 
       line(`${paint(terminal, '1', '==>')} ${planText(event)}`);
     },
     run: (event) => {
-      if (terminal.isTTY && event.phase === 'started') live(`    ${runText(event)}`);
-      else line(`    ${runText(event)}`);
+      const text = `    ${runText(event)}`;
+      if (!terminal.isTTY) {
+        // What was started will say that it is done.
+        if (event.phase !== 'started') line(text);
+      } else if (event.phase === 'failed' || event.phase === 'invalid') line(text);
+      else live(text);
     },
     row: (event) => {
-      line(`  ${rowText(event)}`);
+      table.put(event);
+      if (terminal.isTTY) {
+        draw();
+        return;
+      }
+      if (!hasHead) line(`    ${tableHead}`);
+      hasHead = true;
+      line(`    ${tableLine(event)}`);
     },
   };
   const report = (event: Progress): void => {
@@ -109,6 +148,6 @@ export function jsonRenderer(terminal: Terminal): Report & { readonly clear: () 
 }
 
 /** Wraps `text` in an SGR colour where the terminal has colours. */
-export function paint(terminal: Terminal, sgr: string, text: string): string {
+export function paint(terminal: Pick<Terminal, 'colour'>, sgr: string, text: string): string {
   return terminal.colour ? `\u001b[${sgr}m${text}\u001b[0m` : text;
 }

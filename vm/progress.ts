@@ -50,7 +50,8 @@ export type Progress =
       readonly ratioToBaseline: ProgressFigure | null;
       readonly p50Ns: ProgressFigure | null;
       readonly p99Ns: ProgressFigure | null;
-      /** The published ratio to the baseline, where a claim names this point. */
+      /** What was published for this point, where a claim names it. */
+      readonly publishedRequestsPerSecond: number | null;
       readonly publishedRatio: number | null;
       /** Failed, invalid or not comparable, and why; empty when all is well. */
       readonly note: string;

@@ -1,8 +1,10 @@
-import { access, readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Comparison } from '../../suites/compare/compare.js';
 import { compareRuns } from '../../suites/compare/compare.js';
 import { mergeRuns } from '../../suites/compare/merge.js';
+import { resultsHash } from '../../suites/judge/results.js';
 import type { Shard } from '../../suites/plan/planner.js';
 import { writeReport } from '../../suites/report/write.js';
 import type { SuiteOptions } from '../../suites/run/options.js';
@@ -10,6 +12,7 @@ import { reproduce } from '../../suites/run/reproduce.js';
 import type { Outcome } from '../../suites/run/run-suites.js';
 import { runSuites } from '../../suites/run/run-suites.js';
 import type { ClockChoice, ProfileName } from '../../suites/schema/suite.js';
+import { FastioError } from '../../vm/errors.js';
 import { lockFile } from '../../vm/image/lock.js';
 import { publishedCosts } from '../../vm/clock/profiles.js';
 import { runJob } from '../../vm/clock/job.js';
@@ -18,6 +21,7 @@ import type { AccelChoice, Arch, KernelSeries } from '../../vm/vm.js';
 import { buildArtifacts } from '../artifacts.js';
 import type { Context } from '../context.js';
 import { exitCodes } from '../exit.js';
+import { resultsText } from '../results-text.js';
 
 export interface RunCommandOptions {
   readonly profile: ProfileName;
@@ -45,7 +49,8 @@ export async function runCommandOf(
   version: string,
   context: Context,
 ): Promise<number> {
-  return finish(await runSuites({ ...(await suiteOptions(options, version, context)), suites }), context);
+  const asked = await suiteOptions(options, version, context);
+  return resumable(asked.out, context, async () => finish(await runSuites({ ...asked, suites }), context));
 }
 
 /** `fastio reproduce`: measures what the claims are about; exit 1 when one is refuted. */
@@ -57,9 +62,12 @@ export async function reproduceCommand(
   // Under these costs absolute figures can be judged, too.
   const costs = options.costs ?? (options.resume === undefined ? publishedCosts : undefined);
   const asked = costs === undefined ? options : { ...options, costs };
-  const outcome = await reproduce(await suiteOptions(asked, version, context));
-  const code = await finish(outcome, context);
-  return code === exitCodes.good && outcome.refuted > 0 ? exitCodes.failed : code;
+  const all = await suiteOptions(asked, version, context);
+  return resumable(all.out, context, async () => {
+    const outcome = await reproduce(all);
+    const code = await finish(outcome, context);
+    return code === exitCodes.good && outcome.refuted > 0 ? exitCodes.failed : code;
+  });
 }
 
 async function suiteOptions(
@@ -112,9 +120,43 @@ async function freshDirectory(): Promise<string> {
 
 async function finish({ results, directory, kernel, failed }: Outcome, context: Context): Promise<number> {
   const report = await writeReport(directory);
-  context.print(results, `${await readFile(report.markdown, 'utf8')}\nreport: ${report.html}`);
+  const hash = results.clock.name === 'virtual' ? `results: sha256 ${resultsHash(results)}\n` : '';
+  context.print(results, `${resultsText(results, context.paint)}\n${hash}report: ${report.html}`);
   if (kernel) return exitCodes.kernel;
   return failed ? exitCodes.failed : exitCodes.good;
+}
+
+/** Runs what measures; whoever interrupts it is told how to go on. */
+async function resumable(
+  directory: string,
+  { signal }: Context,
+  measure: () => Promise<number>,
+): Promise<number> {
+  try {
+    return await measure();
+  } catch (error) {
+    if (!signal.aborted || !(error instanceof FastioError) || !existsSync(join(directory, 'results.json'))) {
+      throw error;
+    }
+    const remedy = `What was measured is in ${directory}. Go on with: ${resumeCommand(directory, process.argv)}`;
+    throw new FastioError(error.code, error.message, remedy, { cause: error, detail: error.detail });
+  }
+}
+
+/** The command that was given, with --resume in place of --out. */
+export function resumeCommand(directory: string, argv: readonly string[]): string {
+  const words: string[] = [];
+  const given = argv.slice(2);
+  for (let at = 0; at < given.length; at += 1) {
+    const word = given[at] ?? '';
+    if (word === '--out' || word === '--resume') at += 1;
+    else if (!/^--(out|resume)=/.test(word)) words.push(quoted(word));
+  }
+  return ['npx fastio', ...words, '--resume', quoted(directory)].join(' ');
+}
+
+function quoted(word: string): string {
+  return /^[\w./:=,+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
 /** `fastio report`: writes the report of a run anew. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Accel } from '../../vm/vm.js';
 import type { Plan } from '../plan/planner.js';
 import type { RunRecord } from '../run/record.js';
@@ -92,17 +93,25 @@ function failuresOf(records: readonly RunRecord[]): Failure[] {
 }
 
 /**
- * Results without what differs between two identical runs: host times. Equal text means equal results.
+ * Results without what differs between two equal runs: host times, whether they were resumed or joined from shards and,
+ * where time is virtual, the machine that simulated. Equal text means equal results.
  * @returns JSON.
  */
 export function normalisedText(results: Results): string {
-  const { host, shard, ...rest } = results;
+  const { host, shard, progress, fingerprint, ...rest } = results;
   const comparable = {
     ...rest,
     host: host.finishedAt === null ? 'running' : 'finished',
     shard: shard === null,
+    progress: { ...progress, resumed: undefined },
+    fingerprint: results.clock.name === 'virtual' ? { ...fingerprint, host: undefined } : fingerprint,
   };
   return JSON.stringify(comparable, sortedKeys);
+}
+
+/** sha256 of the normalised results, in hexadecimal: what two virtual-clock runs of one seed have in common. */
+export function resultsHash(results: Results): string {
+  return createHash('sha256').update(normalisedText(results)).digest('hex');
 }
 
 /** Objects with their keys in order, whoever made them. */

@@ -48,24 +48,20 @@ export function serverWords(
 
 /**
  * argv of the generator for one window.
- * @param pid Of the server, or what stands for it until it is known.
- * @param timeoutMs After which a reply is lost, on the guest's clock.
+ * @param server Port and pid of the server, or what stands for them until they are known; `timeoutMs`: a reply that takes
+ *   longer on the guest's clock is lost.
  */
 export function loadWords(
   run: PlannedRun,
   window: number,
   { loaded, profile, clock, seed }: CommandOptions,
-  {
-    port,
-    pid,
-    timeoutMs,
-  }: { readonly port: number; readonly pid: number | string; readonly timeoutMs: number },
+  server: { readonly port: number | string; readonly pid: number | string; readonly timeoutMs: number },
 ): readonly string[] {
   const { load } = loaded.suite;
   const planned = profileOf(loaded.suite, profile);
   const { workers, connections, messageBytes, rate, placement } = run.point;
   const values = {
-    port,
+    port: server.port,
     workers,
     connections,
     messageBytes,
@@ -76,8 +72,8 @@ export function loadWords(
     warmupMs: planned.warmupMs[clock],
     windowMs: planned.windowMs[clock],
     intervals: intervalsPerWindow,
-    timeoutMs,
-    pid,
+    timeoutMs: server.timeoutMs,
+    pid: server.pid,
     seed: (seed + window) % 2 ** 31,
     clockHints: clock === 'virtual' ? '--clock-hints' : '',
   };

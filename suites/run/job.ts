@@ -17,8 +17,8 @@ import { failureLines, kernelFailure } from './record.js';
 /** Where a job's files stand in the guest; its conf is beside bin/, modules/ and servers/. */
 const filesRoot = '/fastio-job/files';
 export const confName = 'fastio.conf';
-/** A job has the guest for itself, so every server can have the same port. */
-const port = 20_000;
+/** A job has the guest for itself, so every server can be given the same port. */
+const givenPort = 20_000;
 
 /*
  * All in ms of the guest's clock, which no host can slow down. A poller that hangs costs the host a second and more for
@@ -66,15 +66,17 @@ function moduleSteps(run: PlannedRun, { loaded }: CommandOptions): readonly JobS
 
 function serverStep(run: PlannedRun, { loaded }: CommandOptions): JobStep {
   const own = ownDirectory(run, loaded);
-  const argv = serverWords(run, loaded, { port, conf: `${filesRoot}/${confName}` });
+  const argv = serverWords(run, loaded, { port: givenPort, conf: `${filesRoot}/${confName}` });
   const inOwn = ['sh', '-c', 'cd "$0" && exec "$@"', `${filesRoot}/${own ?? ''}`];
+  const { text, portGroup } = extendedRegex(serverOf(run, loaded).ready, loaded, run.point.server);
   return {
     kind: 'start',
     id: 'server',
     argv: own === undefined ? argv : [...inOwn, ...argv],
     env: { FASTIO_PADDING: 'x'.repeat(run.environmentPadding) },
-    ready: extendedRegex(serverOf(run, loaded).ready, loaded, run.point.server),
+    ready: text,
     readyMs,
+    ...(portGroup === undefined ? {} : { portGroup }),
   };
 }
 
@@ -83,6 +85,8 @@ type RunStep = Extract<JobStep, { kind: 'run' }>;
 function loads(run: PlannedRun, options: CommandOptions): readonly RunStep[] {
   const { loaded, profile, clock } = options;
   const { windowMs, warmupMs } = windowOf(loaded, profile, clock);
+  const saysPort = serverOf(run, loaded).ready.includes('(?<port>');
+  const port = saysPort ? '{port:server}' : givenPort;
   return Array.from({ length: profileOf(loaded.suite, profile).windows }, (_, window) => ({
     kind: 'run',
     id: `load-${window}`,

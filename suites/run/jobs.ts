@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { ClockWindow } from '../../vm/clock/log.js';
 import { FastioError } from '../../vm/errors.js';
+import type { Report } from '../../vm/progress.js';
 import type { Block } from '../plan/planner.js';
 import { lanesOf } from '../plan/lanes.js';
 import { jobSeed } from '../plan/planner.js';
@@ -81,7 +82,11 @@ async function runOne(run: Run, block: Block, name: string, shared: Shared): Pro
   const loaded = suites.find((suite) => suite.name === block.suite);
   if (loaded === undefined) throw new RangeError(`no suite ${block.suite}`);
   const started = startedOf(run, shared.numbered);
-  const { report, signal, costs } = options;
+  const { signal, costs } = options;
+  // That a guest boots, for each run anew, tells nobody anything.
+  const report: Report = (event) => {
+    if (event.kind !== 'stage') options.report(event);
+  };
   shared.onStart(started);
   const startedAt = new Date();
   const begun = performance.now();

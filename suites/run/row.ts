@@ -2,18 +2,20 @@ import type { Progress, ProgressFigure } from '../../vm/progress.js';
 import type { Claim } from '../schema/claims.js';
 import type { Point } from '../schema/results.js';
 
-/** The table's row of a point, with the ratio that was published for it. */
+/** The table's row of a point, with what was published for it. */
 export function rowOf(point: Point, claims: readonly Claim[]): Extract<Progress, { kind: 'row' }> {
   const { summary } = point;
-  const published = claims.find(
-    (claim) =>
-      claim.metric === 'ratioToBaseline' &&
-      claim.suite === point.suite &&
-      claim.point.server === point.server &&
-      claim.point.workers === point.workers &&
-      claim.point.connections === point.connections &&
-      claim.point.messageBytes === point.messageBytes,
-  );
+  const published = (metric: Claim['metric']): number | null =>
+    claims.find(
+      (claim) =>
+        claim.metric === metric &&
+        claim.metric !== 'slopePerWorker' &&
+        claim.suite === point.suite &&
+        claim.point.server === point.server &&
+        claim.point.workers === point.workers &&
+        claim.point.connections === point.connections &&
+        claim.point.messageBytes === point.messageBytes,
+    )?.published ?? null;
   return {
     kind: 'row',
     suite: point.suite,
@@ -27,7 +29,8 @@ export function rowOf(point: Point, claims: readonly Claim[]): Extract<Progress,
     ratioToBaseline: figure(summary?.ratioToBaseline),
     p50Ns: figure(summary?.p50Ns),
     p99Ns: figure(summary?.p99Ns),
-    publishedRatio: published?.published ?? null,
+    publishedRequestsPerSecond: published('requestsPerSecond'),
+    publishedRatio: published('ratioToBaseline'),
     note: point.status === 'ok' ? '' : `${point.status}: ${point.reasons[0] ?? ''}`,
   };
 }

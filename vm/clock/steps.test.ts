@@ -87,6 +87,29 @@ it('waits until a server is ready, hands out its pid, and stops it', async () =>
   expect(text('g.after.stdout')).toBe('after');
 });
 
+it('hands out the port that a server says it has', async () => {
+  const serve = server('one', "echo warming up; echo 'READY port=4711 pid=9'; exec sleep 60");
+  const text = await doJob([
+    {
+      id: 'g',
+      steps: [
+        { ...serve, ready: '^(READY) port=([0-9]+)', portGroup: 2 } as JobStep,
+        { kind: 'run', id: 'ask', argv: ['echo', 'at:{port:one}'], timeoutMs: 5_000 },
+      ],
+    },
+  ]);
+
+  expect(text('g.ask.stdout')).toBe('at:4711');
+});
+
+it('keeps the status of a server that ended while a later step failed', async () => {
+  const text = await doJob([
+    { id: 'g', steps: [server('one', 'echo READY; exit 5'), runStep('a', 'sleep 0.5; exit 1')] },
+  ]);
+
+  expect(text('g.one.status')).toBe('5');
+});
+
 it.each([
   ['a program that fails', runStep('a', 'exit 3'), '3'],
   ['a program that takes too long', runStep('a', 'sleep 20', 1_000), '137'],

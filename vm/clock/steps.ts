@@ -1,6 +1,9 @@
 import { FastioError } from '../errors.js';
 
-/** One thing a job does. Times are of the guest's own clock; `{pid:ID}` in argv is the process of that `start`. */
+/**
+ * One thing a job does. Times are of the guest's own clock; `{pid:ID}` in argv is the process of that `start`, and
+ * `{port:ID}` the port it said it has.
+ */
 export type JobStep =
   | {
       /** Starts a server and waits until a line of its stdout matches. */
@@ -11,6 +14,8 @@ export type JobStep =
       /** Extended regular expression, as grep takes it. */
       readonly ready: string;
       readonly readyMs: number;
+      /** Which group of `ready`, from 1, is the port. */
+      readonly portGroup?: number;
     }
   | {
       /** Runs a program to its end. */
@@ -126,7 +131,14 @@ finish() {
 
 function groupScript({ id, steps }: JobGroup, settleOffsetNs: number): string {
   const pids = new Map(steps.flatMap((step) => (step.kind === 'start' ? [[step.id, pidName(step.id)]] : [])));
-  const lines = steps.map((step) => `\t${stepScript(id, step, pids, settleOffsetNs)} || return 1`);
+  const ports = steps.flatMap((step) =>
+    step.kind === 'start' && step.portGroup !== undefined ? [[step.id, portName(step.id)] as const] : [],
+  );
+  const names = new Map([
+    ...[...pids].map(([step, name]) => [`pid:${step}`, name] as const),
+    ...ports.map(([step, name]) => [`port:${step}`, name] as const),
+  ]);
+  const lines = steps.map((step) => `\t${stepScript(id, step, names, settleOffsetNs)} || return 1`);
   // What was started and not stopped, because a step in between failed.
   const leftovers = [...pids].map(
     ([step, name]) =>
@@ -139,7 +151,7 @@ function groupScript({ id, steps }: JobGroup, settleOffsetNs: number): string {
 function stepScript(
   group: string,
   step: JobStep,
-  pids: ReadonlyMap<string, string>,
+  names: ReadonlyMap<string, string>,
   settleOffsetNs: number,
 ): string {
   const polls = (ms: number): number => Math.ceil(ms / 1_000 / pollSeconds);
@@ -150,7 +162,7 @@ function stepScript(
     return `{ say 'stop ${name}'; halt ${name} ${pid} ${step.signal} ${polls(step.timeoutMs)}; }`;
   }
   const env = Object.entries(step.env ?? {}).map(([key, value]) => quote(`${key}=${value}`));
-  const argv = step.argv.map((word) => expand(word, pids));
+  const argv = step.argv.map((word) => expand(word, names));
   const command = ['env', ...env, ...argv].join(' ');
   const streams = `</dev/null >"$out/${name}.stdout" 2>"$out/${name}.stderr"`;
   if (step.kind === 'run') {
@@ -160,22 +172,34 @@ function stepScript(
   }
   const pid = pidName(step.id);
   const wait = `ready ${name} "$${pid}" ${polls(step.readyMs)} ${quote(step.ready)}`;
-  return `{ say 'start ${name}'; ${command} ${streams} & ${pid}=$!; ${wait}; }`;
+  const port = step.portGroup === undefined ? '' : ` && ${portScript(name, step)}`;
+  return `{ say 'start ${name}'; ${command} ${streams} & ${pid}=$!; ${wait}${port}; }`;
+}
+
+/** Takes the port out of the line that said that the server is ready; a control character keeps off the text's own. */
+function portScript(name: string, { id, ready, portGroup }: Extract<JobStep, { kind: 'start' }>): string {
+  const take = quote(`s\u0001${ready}\u0001\\${portGroup ?? 0}\u0001p`);
+  return `${portName(id)}=$(grep -oE ${quote(ready)} "$out/${name}.stdout" | head -n 1 | sed -nE ${take})`;
 }
 
 const pidName = (id: string): string => `pid_${id.replaceAll('-', '_')}`;
+const portName = (id: string): string => `port_${id.replaceAll('-', '_')}`;
 
-/** A word of argv in the shell's quotes, with the pids it asks for. */
-function expand(word: string, pids: ReadonlyMap<string, string>): string {
+/** A word of argv in the shell's quotes, with the pids and ports it asks for. */
+function expand(word: string, names: ReadonlyMap<string, string>): string {
   if (word === '') return "''";
   return word
-    .split(/(\{pid:[a-z0-9-]+\})/)
+    .split(/(\{(?:pid|port):[a-z0-9-]+\})/)
     .filter((part) => part !== '')
     .map((part) => {
-      const id = /^\{pid:(.*)\}$/.exec(part)?.[1];
-      if (id === undefined) return quote(part);
-      const name = pids.get(id);
-      if (name === undefined) throw usage(`"${word}": found no start step "${id}" in the same group`);
+      const what = /^\{((?:pid|port):.*)\}$/.exec(part)?.[1];
+      if (what === undefined) return quote(part);
+      const name = names.get(what);
+      if (name === undefined) {
+        throw usage(
+          `"${word}": found no start step "${what.replace(/^.*:/, '')}" in the same group that has one`,
+        );
+      }
       return `"$${name}"`;
     })
     .join('');
