@@ -15,6 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
+/* A reading is close enough when the two of the time around it are this near each other. */
+#define READ_CLOSE_NS 5000u
+#define READ_TRIES 8
+
 uint64_t now_ns(void)
 {
 	struct timespec now;
@@ -77,26 +81,40 @@ static ssize_t read_task_file(int task_dir, const char *tid, const char *file, c
 	return length;
 }
 
-static int own_thread_time(pid_t tid, uint64_t *cpu_ns)
+/*
+ * Reads a thread's CPU time together with the moment it holds for: what lies between two moments is then never more than
+ * all of that time. Whoever reads can be interrupted in between, for long where CPUs are short; then it tries again.
+ */
+static int own_thread_time(pid_t tid, struct thread_time *thread)
 {
 	/* How the kernel numbers the scheduler clock of a thread: ~tid, per-thread bit, CPUCLOCK_SCHED. */
 	clockid_t clock = (clockid_t)((~(unsigned int)tid << 3) | 4 | 2);
-	struct timespec used;
+	uint64_t closest = UINT64_MAX;
 
-	if (clock_gettime(clock, &used))
-		return -errno;
-	*cpu_ns = (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+	for (int i = 0; i < READ_TRIES && closest > READ_CLOSE_NS; i++) {
+		uint64_t before = now_ns(), after;
+		struct timespec used;
+
+		if (clock_gettime(clock, &used))
+			return -errno;
+		after = now_ns();
+		if (after - before >= closest)
+			continue;
+		closest = after - before;
+		thread->at_ns = before + closest / 2;
+		thread->cpu_ns = (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+	}
 	return 0;
 }
 
-static int schedstat_time(int task_dir, const char *tid, uint64_t *cpu_ns)
+static int schedstat_time(int task_dir, const char *tid, struct thread_time *thread)
 {
 	char line[128];
 	ssize_t length = read_task_file(task_dir, tid, "schedstat", line, sizeof(line));
 
 	if (length < 0)
 		return (int)length;
-	return sscanf(line, "%" SCNu64, cpu_ns) == 1 ? 0 : -EPROTO;
+	return sscanf(line, "%" SCNu64, &thread->cpu_ns) == 1 ? 0 : -EPROTO;
 }
 
 /* @pid 0: this process. */
@@ -117,13 +135,11 @@ static int sample_tasks(pid_t pid, struct cpu_sample *sample)
 		return -errno;
 	sample->time_ns = now_ns();
 	while ((entry = readdir(dir))) {
-		struct thread_time *thread;
-		uint64_t cpu_ns;
-		pid_t tid = atoi(entry->d_name);
+		struct thread_time read = { .tid = atoi(entry->d_name) }, *thread;
 
-		if (tid <= 0)
+		if (read.tid <= 0)
 			continue;
-		ret = pid ? schedstat_time(dirfd(dir), entry->d_name, &cpu_ns) : own_thread_time(tid, &cpu_ns);
+		ret = pid ? schedstat_time(dirfd(dir), entry->d_name, &read) : own_thread_time(read.tid, &read);
 		if (ret == -ENOENT || ret == -ESRCH || ret == -EINVAL) {
 			ret = 0; /* It ended meanwhile. */
 			continue;
@@ -135,8 +151,7 @@ static int sample_tasks(pid_t pid, struct cpu_sample *sample)
 			ret = -ENOMEM;
 			break;
 		}
-		thread->tid = tid;
-		thread->cpu_ns = cpu_ns;
+		*thread = read;
 	}
 	sample->time_ns += (now_ns() - sample->time_ns) / 2;
 	/* Names come last, so that the times are close together. */

@@ -14,6 +14,7 @@
 struct thread_time {
 	pid_t tid;
 	uint64_t cpu_ns; /* since the thread began */
+	uint64_t at_ns;	 /* CLOCK_MONOTONIC_RAW when cpu_ns was read; 0 in another process's sample */
 	char name[16];
 };
 

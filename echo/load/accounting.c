@@ -175,6 +175,16 @@ uint64_t accounting_own(const struct accounting *accounting, pid_t tid)
 	return thread ? used(&accounting->start.own, thread) : 0;
 }
 
+double accounting_own_share(const struct accounting *accounting, pid_t tid)
+{
+	const struct thread_time *start = find_thread(&accounting->start.own, tid);
+	const struct thread_time *end = find_thread(&accounting->end.own, tid);
+
+	if (!start || !end || end->at_ns <= start->at_ns)
+		return 0;
+	return (double)used(&accounting->start.own, end) / (double)(end->at_ns - start->at_ns);
+}
+
 static uint64_t threads_json(const struct cpu_sample *start, const struct cpu_sample *end, struct json *json,
 			     const char *key)
 {

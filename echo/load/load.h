@@ -205,6 +205,8 @@ void accounting_sample(struct accounting *accounting, struct accounting_sample *
 void accounting_json(const struct accounting *accounting, struct json *json, const char *key);
 /* CPU time this process's thread used between the samples. */
 uint64_t accounting_own(const struct accounting *accounting, pid_t tid);
+/* The same as a share of the time between the two readings of that thread, 0 to 1. */
+double accounting_own_share(const struct accounting *accounting, pid_t tid);
 void accounting_close(struct accounting *accounting);
 
 /* report.c */

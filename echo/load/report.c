@@ -18,6 +18,7 @@ struct totals {
 	uint64_t all_requests, all_bytes, unanswered, left_open;
 	uint64_t errors[ERROR_KINDS], error_count;
 	uint64_t cpu_ns;
+	double cpu_share; /* of all senders together; 1 is one CPU */
 	double busiest_share;
 	unsigned int cpus; /* that the senders may use */
 	struct histogram *latency, *lateness;
@@ -26,14 +27,11 @@ struct totals {
 /* The larger of the CPU time and the time not spent waiting, as a share of the window. */
 static double busy_share(const struct result *result, const struct totals *totals, const struct sender *sender)
 {
-	double window = (double)totals->elapsed_ns;
-	double sampled = (double)(result->accounting->end.own.time_ns - result->accounting->start.own.time_ns);
-	double cpu, awake;
+	double cpu = accounting_own_share(result->accounting, sender->tid), awake;
 
-	if (!totals->elapsed_ns || sampled <= 0)
+	if (!totals->elapsed_ns)
 		return 0;
-	cpu = (double)accounting_own(result->accounting, sender->tid) / sampled;
-	awake = 1 - (double)sender->blocked_ns / window;
+	awake = 1 - (double)sender->blocked_ns / (double)totals->elapsed_ns;
 	return cpu > awake ? cpu : awake;
 }
 
@@ -72,6 +70,7 @@ static void add_up(const struct result *result, struct totals *totals)
 		totals->unanswered += sender->unanswered;
 		totals->left_open += sender->streams_left_open;
 		totals->cpu_ns += accounting_own(result->accounting, sender->tid);
+		totals->cpu_share += accounting_own_share(result->accounting, sender->tid);
 		if (share > totals->busiest_share)
 			totals->busiest_share = share;
 		for (int kind = 0; kind < ERROR_KINDS; kind++) {
@@ -84,12 +83,8 @@ static void add_up(const struct result *result, struct totals *totals)
 	}
 	/* Many threads on few CPUs can fill these without any of them being busy by itself. */
 	totals->cpus = count_cpus(settings);
-	if (totals->elapsed_ns) {
-		double share = (double)totals->cpu_ns / (double)totals->elapsed_ns / totals->cpus;
-
-		if (share > totals->busiest_share)
-			totals->busiest_share = share;
-	}
+	if (totals->cpu_share / totals->cpus > totals->busiest_share)
+		totals->busiest_share = totals->cpu_share / totals->cpus;
 	if (totals->elapsed_ns)
 		totals->per_second = (double)totals->requests * 1e9 / (double)totals->elapsed_ns;
 }

@@ -1,3 +1,4 @@
+import { resultsHash } from '../judge/results.js';
 import type { Figure, Noise, Point, Results } from '../schema/results.js';
 import { conditionText, elapsed, levelText, number, plural } from './format.js';
 
@@ -137,16 +138,21 @@ export function facts(results: Results): readonly (readonly [label: string, text
     ],
     ['Seed', String(results.seed)],
     ['Started', host.startedAt],
+    ...(clock.name === 'virtual' ? [['Results', `sha256 ${resultsHash(results)}`] as const] : []),
   ];
 }
 
 /** The command that makes the same run again. */
 export function reproduceCommand(results: Results): string {
   const { suites, profile, clock, arch, kernel, seed, forced, accelAsked } = results;
+  const how =
+    clock.name === 'virtual'
+      ? `--clock virtual --costs ${clock.costProfile ?? ''}`
+      : `--clock wall --accel ${accelAsked}`;
   return [
     'fastio run',
     ...suites.map(({ file }) => file),
-    `--profile ${profile} --clock ${clock.name} --arch ${arch} --kernel ${kernel} --accel ${accelAsked} --seed ${seed}`,
+    `--profile ${profile} ${how} --arch ${arch} --kernel ${kernel} --seed ${seed}`,
     ...(forced ? ['--force'] : []),
   ].join(' ');
 }

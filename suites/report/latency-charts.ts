@@ -98,7 +98,7 @@ export async function instructionChart(
     {
       name: `${key}-instructions`,
       title: `Instructions per request, ${where}`,
-      caption: 'All instructions of the server and the kernel on its behalf. Fewer is better.',
+      caption: 'All instructions of the server and the kernel on its behalf, spinning included. Fewer is better.',
       svg: await drawSvg({
         width: 800,
         height: { step: 22 },
