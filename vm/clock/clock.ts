@@ -22,6 +22,8 @@ export interface ClockOptions {
   readonly costFile?: string;
   /** Overrides the profile: `all` finds every line that moves between CPUs, for about the price of `ordered`. */
   readonly lines?: CostProfile['lines'];
+  /** Whether windows also say which code their time went to, for profileCode(); it makes them long. */
+  readonly profile?: boolean;
   /** Overrides the quantum inside windows, 1 to 100,000 ns. */
   readonly fineNs?: number;
   /** 0 to 2^32 - 1. Equal seeds give equal runs; another one perturbs random numbers and the windows' start. */
@@ -67,6 +69,7 @@ export async function prepareClock(spec: VmSpec, options: ClockOptions, work: Wo
     `coarse=${coarseNs}`,
     `fine=${options.fineNs ?? fineNs}`,
     ...costArguments(profile, spec.memoryMiB),
+    ...(options.profile === true ? ['profile=on'] : []),
     ...(options.pace ? ['pace=on'] : []),
     `stats=${statsFile}`,
   ];

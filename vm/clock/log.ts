@@ -25,6 +25,13 @@ const Transfers = {
   writes: count,
 };
 
+const CodeTime = z.strictObject({
+  vcpu: count,
+  pc: address,
+  ns: count.describe('Executed in the block that begins here, line transfers left out.'),
+  transfers: count.describe('Lines that came for the instruction here.'),
+});
+
 const Host = z.strictObject({
   wallSeconds: z.number().min(0),
   cpuSeconds: z.number().min(0),
@@ -50,6 +57,8 @@ const Line = z.discriminatedUnion('kind', [
     lines: z.array(z.strictObject({ physical: address, ...Transfers })),
     sites: z.array(z.strictObject({ pc: address, ...Transfers })),
     uncountedTransfers: count.describe('Of lines or instructions beyond the tables.'),
+    profile: z.array(CodeTime).optional(),
+    unprofiledNs: count.optional().describe('Of code beyond the table.'),
   }),
   z.strictObject({ kind: z.literal('end'), ...Span }),
 ]);

@@ -13,6 +13,7 @@
 
 #include "binding.h"
 #include "lines.h"
+#include "profile.h"
 
 #define LINE_BITS 6
 #define RAM_START (1ULL << 30)
@@ -107,6 +108,7 @@ static void on_access(unsigned int index, uint32_t info, uint64_t vaddr, void *u
 	vcpu->line_transfers++;
 	count(line_counts, RAM_START + (line << LINE_BITS), vaddr, owns);
 	count(site_counts, pc, vaddr, owns);
+	profile_transfer(index, pc);
 }
 
 void watch_lines(struct qemu_plugin_insn *insn, uint64_t pc, enum line_use use)

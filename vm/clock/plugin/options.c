@@ -88,6 +88,8 @@ static bool parse_option(struct options *options, const char *name, const char *
 		return parse_flag(name, text, "ordered", "all", &options->costs.all_accesses);
 	if (!strcmp(name, "pace"))
 		return parse_flag(name, text, "off", "on", &options->pace);
+	if (!strcmp(name, "profile"))
+		return parse_flag(name, text, "off", "on", &options->profile);
 	if (!strcmp(name, "ram")) {
 		if (!parse_integer(name, text, 1, RAM_MAX_MIB, &whole))
 			return false;

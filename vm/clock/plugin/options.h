@@ -19,6 +19,8 @@ struct options {
 	const char *stats;
 	/* Let time pass by the wall whenever all vCPUs sleep, from boot on. */
 	bool pace;
+	/* Say which code the time of windows went to. */
+	bool profile;
 };
 
 /* Returns false after having said which argument is wrong, what was found and what was expected. */

@@ -15,6 +15,7 @@
 #include "costs.h"
 #include "lines.h"
 #include "options.h"
+#include "profile.h"
 #include "sleep.h"
 #include "slices.h"
 #include "stats.h"
@@ -137,6 +138,8 @@ static void on_translate(struct qemu_plugin_tb *tb)
 		cost += extra_cost(&options.costs, kind);
 		register_insn(insn, start + i * INSN_BYTES, word, kind);
 	}
+	if (profiling())
+		qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, PLUGIN_INLINE_STORE, FIELD(block), start);
 	/* In this order: a block that must not run yet has paid, and is refunded, but has not been counted. */
 	qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, PLUGIN_INLINE_ADD, FIELD(spent), (uint64_t)cost);
 	qemu_plugin_register_vcpu_tb_exec_cond_cb(tb, on_slice_spent, PLUGIN_CB_NO_REGS, PLUGIN_COND_GE,
@@ -200,6 +203,8 @@ PLUGIN_EXPORT int qemu_plugin_install(plugin_id id, const struct plugin_info *in
 	join(arguments, sizeof(arguments), argc, argv);
 	if (!open_stats(options.stats, info->system.max_vcpus, arguments) ||
 	    (options.costs.line && !start_lines(options.costs.line, options.ram_mib)))
+		return 1;
+	if (options.profile && !start_profile())
 		return 1;
 	want_quantum(options.coarse_ns);
 	set_wake_cost(options.costs.wfi);

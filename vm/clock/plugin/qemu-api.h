@@ -46,7 +46,7 @@ struct plugin_u64 {
 };
 
 enum { PLUGIN_CB_NO_REGS };
-enum { PLUGIN_INLINE_ADD };
+enum { PLUGIN_INLINE_ADD, PLUGIN_INLINE_STORE };
 enum { PLUGIN_COND_GE = 7 };
 enum { PLUGIN_MEM_RW = 3 };
 

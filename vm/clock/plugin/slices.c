@@ -12,6 +12,7 @@
 
 #include "binding.h"
 #include "clock.h"
+#include "profile.h"
 #include "slices.h"
 
 /* From a return address to an address inside the call, as QEMU counts it. */
@@ -111,6 +112,7 @@ void begin_round(void)
 
 void end_turn(struct vcpu *vcpu)
 {
+	profile_slice(vcpu);
 	rebase(vcpu, SLICE_LIMIT);
 	if (turn_holder() == vcpu - vcpus)
 		atomic_store(&holder, NOBODY);

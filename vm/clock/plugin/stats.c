@@ -14,6 +14,7 @@
 #include "binding.h"
 #include "clock.h"
 #include "lines.h"
+#include "profile.h"
 #include "sleep.h"
 #include "slices.h"
 #include "stats.h"
@@ -109,6 +110,7 @@ static void print_host(const struct snapshot *from, const struct snapshot *to)
 void begin_window(unsigned int index)
 {
 	clear_line_counts();
+	clear_profile();
 	in_window = true;
 	take(&begun, TO_NS(own_time(&vcpus[index])));
 }
@@ -127,6 +129,7 @@ void end_window(unsigned int index)
 	print_span("window", &begun, &ended);
 	fprintf(file, ",\"index\":%u,", windows);
 	print_line_counts(file);
+	print_profile(file);
 	print_host(&begun, &ended);
 }
 

@@ -27,6 +27,8 @@ struct score {
 	uint64_t exception_returns;
 	uint64_t atomics;
 	uint64_t ipis;
+	/* Address of the block it is in; kept only for a profile. */
+	uint64_t block;
 };
 
 /* One vCPU. Written only by the vCPUs' thread; other threads touch nothing here but what says so. */
