@@ -43,7 +43,10 @@ const offsetInFunction = /\+0x[0-9a-f]+$/;
 /** Sums a window's code by function, for the vCPUs named. */
 export function profileCode(window: ClockWindow, symbols: Symbols, vcpus: readonly number[]): CodeProfile {
   const sum = (of: (vcpu: VcpuCounts) => number): number =>
-    vcpus.reduce((total, index) => total + (window.vcpus[index] === undefined ? 0 : of(window.vcpus[index])), 0);
+    vcpus.reduce(
+      (total, index) => total + (window.vcpus[index] === undefined ? 0 : of(window.vcpus[index])),
+      0,
+    );
   const lineNs = sum((vcpu) => vcpu.lineNs);
   const transfers = sum((vcpu) => vcpu.lineTransfers);
   const nsPerTransfer = transfers === 0 ? 0 : lineNs / transfers;
@@ -85,17 +88,20 @@ export function describeProfile(window: ClockWindow, symbols: Symbols, options: 
     }, 0);
     return [
       `${title}: vCPU ${vcpus.join(', ')}; ${busy.toFixed(2)} CPUs used, ${each(code.spunNs, 0)} ns per request polled`,
-      ...table(['ns/request', 'share', 'lines/request', 'function'], [
-        [each(code.executedNs, 0), '100 %', each(code.transfers, 2), '(all)'],
-        ...code.functions
-          .slice(0, rows)
-          .map(({ name, ns, transfers }) => [
-            each(ns, 0),
-            percent(ns, code.executedNs),
-            each(transfers, 2),
-            name,
-          ]),
-      ]),
+      ...table(
+        ['ns/request', 'share', 'lines/request', 'function'],
+        [
+          [each(code.executedNs, 0), '100 %', each(code.transfers, 2), '(all)'],
+          ...code.functions
+            .slice(0, rows)
+            .map(({ name, ns, transfers }) => [
+              each(ns, 0),
+              percent(ns, code.executedNs),
+              each(transfers, 2),
+              name,
+            ]),
+        ],
+      ),
     ];
   });
   const { transfers, lines, functions } = profileLines(window, symbols);
