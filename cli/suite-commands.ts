@@ -77,6 +77,11 @@ function measuringOptions(command: Command, costs: string): Command {
       'guests side by side in virtual time (default: as many as fit)',
       integer(1, 256),
     )
+    .option(
+      '--profile-lines',
+      'also write, per run in virtual time, where nanoseconds and cache lines went (profiles/)',
+      false,
+    )
     .addOption(new Option('--accel <accel>', 'accelerator to use').choices(accelerators).default('auto'))
     .option('--require-accel', 'fail rather than fall back to emulation', false)
     .addOption(

@@ -28,6 +28,7 @@ export interface RunCommandOptions {
   readonly clock: ClockChoice;
   readonly costs?: string;
   readonly jobs?: number;
+  readonly profileLines: boolean;
   readonly accel: AccelChoice;
   readonly requireAccel: boolean;
   readonly arch: Arch;
@@ -93,6 +94,7 @@ async function suiteOptions(
     out,
     resume: resume !== undefined,
     force: options.force,
+    profileLines: options.profileLines,
     confFile: options.conf,
     lockFiles: [lockFile(`guest-${arch}`), lockFile(`kernel-${kernel}-${arch}`)],
     toolVersion,
@@ -121,7 +123,9 @@ async function freshDirectory(): Promise<string> {
 async function finish({ results, directory, kernel, failed }: Outcome, context: Context): Promise<number> {
   const report = await writeReport(directory);
   const hash = results.clock.name === 'virtual' ? `results: sha256 ${resultsHash(results)}\n` : '';
-  context.print(results, `${resultsText(results, context.paint)}\n${hash}report: ${report.html}`);
+  const profiles = join(directory, 'profiles');
+  const lines = existsSync(profiles) ? `\nprofiles: ${profiles}` : '';
+  context.print(results, `${resultsText(results, context.paint)}\n${hash}report: ${report.html}${lines}`);
   if (kernel) return exitCodes.kernel;
   return failed ? exitCodes.failed : exitCodes.good;
 }

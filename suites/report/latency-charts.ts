@@ -98,7 +98,8 @@ export async function instructionChart(
     {
       name: `${key}-instructions`,
       title: `Instructions per request, ${where}`,
-      caption: 'All instructions of the server and the kernel on its behalf, spinning included. Fewer is better.',
+      caption:
+        'All instructions of the server and the kernel on its behalf, spinning included. Fewer is better.',
       svg: await drawSvg({
         width: 800,
         height: { step: 22 },

@@ -135,6 +135,21 @@ it('hands servers their padding, conf and pid, and leaves logs behind', async ()
   expect(existsSync(join(options.out, 'kernel.log'))).toBe(true);
 });
 
+it('writes where a run spent its time when asked, and only then', async () => {
+  const plain = virtual();
+  const profiled = virtual({}, { profileLines: true });
+
+  await runSuites(plain.options);
+  await runSuites(profiled.options);
+
+  expect(existsSync(join(plain.options.out, 'profiles'))).toBe(false);
+  const file = join(profiled.options.out, 'profiles', 'small.fastio.w2.c25.b64.b0.p0.txt');
+  const text = readFileSync(file, 'utf8');
+  expect(text).toContain('application: vCPU 1;');
+  expect(text).toContain('workers: vCPU 2, 3;');
+  expect(text).toContain('load generator: vCPU 5, 6, 7;');
+});
+
 it('chooses the virtual clock by itself where hardware cannot carry the guest, and says why', async () => {
   const events: Progress[] = [];
   const { options } = virtual({}, { clock: 'auto', accel: 'auto', report: (event) => events.push(event) });

@@ -1,12 +1,15 @@
 import { mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { parseKallsyms } from '../../vm/clock/lines.js';
 import type { ClockWindow } from '../../vm/clock/log.js';
+import { describeProfile } from '../../vm/clock/profile.js';
 import { FastioError } from '../../vm/errors.js';
 import type { Report } from '../../vm/progress.js';
 import type { Block } from '../plan/planner.js';
 import { lanesOf } from '../plan/lanes.js';
 import { jobSeed } from '../plan/planner.js';
+import { pointText } from '../plan/points.js';
 import type { LoadedSuite } from '../schema/load.js';
 import { parseFingerprint, specOf } from './guest.js';
 import { confName, jobOf, outcomeOf } from './job.js';
@@ -93,8 +96,9 @@ async function runOne(run: Run, block: Block, name: string, shared: Shared): Pro
   const commands = { ...options, loaded, seed };
   let result: MeasuredJob | FastioError;
   try {
-    const job = { groups: jobOf(run, commands), files: shared.files };
-    const clock = { seed: jobSeed(block, run), costProfile: costs };
+    const { profileLines: profile } = options;
+    const job = { groups: jobOf(run, commands), files: shared.files, symbols: profile };
+    const clock = { seed: jobSeed(block, run), costProfile: costs, profile };
     result = await options.runJob(specOf(loaded, options), job, clock, { name, report, signal });
   } catch (error) {
     signal.throwIfAborted();
@@ -120,6 +124,9 @@ async function runOne(run: Run, block: Block, name: string, shared: Shared): Pro
     if (!(result instanceof FastioError)) shared.onGuest(factsOf(result, loaded, shared), started.index);
     await store.saveRunLog(run.id, log);
     await store.saveLogs(run.id, logsOf(result));
+    if (options.profileLines && !(result instanceof FastioError)) {
+      await store.saveProfile(run.id, profileOf(run, loaded, result, record));
+    }
     await store.saveRecord(record);
     await shared.onRun(record, started);
   });
@@ -155,6 +162,23 @@ function factsOf(
       ...parseFingerprint(about),
     },
   };
+}
+
+/** Where the first window's time and line transfers went. */
+function profileOf(run: Run, { suite }: LoadedSuite, job: MeasuredJob, record: RunRecord): string {
+  const [window] = job.clock.windows;
+  const [measured] = record.windows;
+  if (window === undefined || measured === undefined) return 'there was no window\n';
+  const { serverCpus, loadCpus } = run.point.placement;
+  const { extra } = suite.servers[run.point.server]?.threads ?? { extra: 0 };
+  const groups = [
+    // Servers pin the application's own threads first.
+    { title: 'application', vcpus: serverCpus.slice(0, extra) },
+    { title: extra === 0 ? 'server' : 'workers', vcpus: serverCpus.slice(extra) },
+    { title: 'load generator', vcpus: loadCpus },
+  ].filter(({ vcpus }) => vcpus.length > 0);
+  const text = describeProfile(window, parseKallsyms(job.kallsyms), { groups, requests: measured.requests });
+  return `${pointText(run.point)}, ${measured.requests} requests\n${text}\n`;
 }
 
 function logsOf(result: MeasuredJob | FastioError): { readonly kernel: string; readonly console: string } {

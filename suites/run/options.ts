@@ -30,6 +30,8 @@ export interface SuiteOptions extends Machinery, Watch {
   readonly costs?: string;
   /** Guests side by side under the virtual clock; without it as many as fit. */
   readonly jobs?: number;
+  /** Also write, for each run under the virtual clock, where its time and its line transfers went. */
+  readonly profileLines: boolean;
   readonly accel: AccelChoice;
   readonly requireAccel: boolean;
   readonly arch: Arch;
@@ -68,7 +70,7 @@ export type BuildArtifacts = (
 ) => Promise<Artifacts>;
 
 /** What is read of a job's result. */
-export type MeasuredJob = Omit<JobResult, 'machine' | 'kallsyms'> & {
+export type MeasuredJob = Omit<JobResult, 'machine'> & {
   readonly machine: Pick<JobResult['machine'], 'costProfile' | 'description'>;
 };
 
@@ -78,8 +80,8 @@ export type MeasuredJob = Omit<JobResult, 'machine' | 'kallsyms'> & {
  */
 export type RunJob = (
   spec: VmSpec,
-  job: Pick<Job, 'groups' | 'files'>,
-  clock: { readonly seed: number; readonly costProfile: string },
+  job: Job,
+  clock: { readonly seed: number; readonly costProfile: string; readonly profile: boolean },
   watch: Watch & { readonly name: string },
 ) => Promise<MeasuredJob>;
 

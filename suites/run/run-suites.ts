@@ -1,11 +1,9 @@
 import { randomInt } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { basename, join, relative } from 'node:path';
+import { join } from 'node:path';
 import { defaultCostProfile } from '../../vm/clock/profiles.js';
 import { readCostProfile } from '../../vm/clock/costs.js';
 import { FastioError } from '../../vm/errors.js';
 import type { Report } from '../../vm/progress.js';
-import type { Header } from '../judge/results.js';
 import { resultsBuilder } from '../judge/results.js';
 import type { Plan } from '../plan/planner.js';
 import { planRuns } from '../plan/planner.js';
@@ -16,14 +14,14 @@ import type { LoadedSuite } from '../schema/load.js';
 import type { Results } from '../schema/results.js';
 import type { ClockName } from '../schema/suite.js';
 import { decideClock } from './clock.js';
-import { hostFingerprint } from './fingerprint.js';
+import { headerOf, withGuest } from './header.js';
 import { jobOf } from './job.js';
 import { runJobs } from './jobs.js';
 import type { CommandOptions } from './commands.js';
 import type { SuiteOptions } from './options.js';
 import type { RunRecord } from './record.js';
 import { rowOf } from './row.js';
-import type { GuestFacts, RunStarted } from './runner.js';
+import type { RunStarted } from './runner.js';
 import { runBlocks } from './runner.js';
 import type { Store } from './store.js';
 import { copyInputs, hashFiles, openStore } from './store.js';
@@ -148,6 +146,13 @@ async function clockOf(
   const costs = asked.costs ?? costProfile ?? defaultCostProfile;
   if (asked.clock === 'auto' && name !== undefined) return { clock: name, costs };
   const { clock, because } = await decideClock(suites, asked);
+  if (clock === 'wall' && asked.profileLines) {
+    throw new FastioError(
+      'USAGE',
+      '--profile-lines: found the wall clock, expected the virtual one, which alone sees cache lines',
+      'Add --clock virtual.',
+    );
+  }
   const detail = clock === 'virtual' ? `virtual, costs of ${costs}` : clock;
   asked.report({ kind: 'stage', name: 'clock', detail: `${detail}, because ${because}` });
   if (clock === 'virtual') await readCostProfile(costs);
@@ -164,20 +169,6 @@ function checkJobs(
     const loaded = suites.find(({ name }) => name === block.suite);
     if (loaded !== undefined) for (const run of block.runs) jobOf(run, { ...options, loaded });
   }
-}
-
-function withGuest(header: Header, { accel, accelReason, costs, fingerprint }: GuestFacts): Header {
-  return {
-    ...header,
-    accel,
-    accelReason,
-    clock: {
-      ...header.clock,
-      costProfile: costs?.profile ?? null,
-      description: costs?.description ?? null,
-    },
-    fingerprint: { ...header.fingerprint, guest: { ...fingerprint } },
-  };
 }
 
 /** What a run's results mean for whoever waits for it. */
@@ -233,63 +224,6 @@ function announce(plan: Plan, store: Store, clock: ClockName, seed: number, repo
     seconds: runs.length === 0 ? 0 : (plan.estimateSeconds * left) / runs.length,
     seed,
   });
-}
-
-interface HeaderInputs {
-  readonly seed: number;
-  readonly lockHash: string;
-  readonly artifacts: Readonly<Record<string, string>>;
-  readonly earlier: Results | undefined;
-}
-
-async function headerOf(
-  suites: readonly LoadedSuite[],
-  options: SuiteOptions & { readonly clock: ClockName; readonly costs: string },
-  { seed, lockHash, artifacts, earlier }: HeaderInputs,
-): Promise<Header> {
-  const { profile, clock, arch, kernel, shard, force, confFile, toolVersion } = options;
-  return {
-    tool: { name: 'fastio', version: toolVersion },
-    profile,
-    clock: earlier?.clock ?? {
-      name: clock,
-      costProfile: clock === 'virtual' ? options.costs : null,
-      description: null,
-    },
-    accelAsked: options.accel,
-    accel: earlier?.accel ?? null,
-    accelReason: earlier?.accelReason ?? null,
-    arch,
-    kernel,
-    seed,
-    shard: shard === undefined ? null : { ...shard },
-    forced: force,
-    lockHash,
-    conf: { sha256: await hashFiles([confFile]), text: await readFile(confFile, 'utf8') },
-    suites: suites.map(({ name, file, sha256, suite }) => ({
-      name,
-      file: relativeName(file),
-      sha256,
-      purpose: suite.purpose,
-    })),
-    fingerprint: {
-      host: { ...(await hostFingerprint()) },
-      guest: earlier?.fingerprint.guest ?? {},
-      artifacts: { ...artifacts },
-    },
-    resumed: options.resume,
-    host: {
-      startedAt: earlier?.host.startedAt ?? new Date().toISOString(),
-      finishedAt: null,
-      elapsedSeconds: earlier?.host.elapsedSeconds ?? 0,
-    },
-  };
-}
-
-/** Results must not depend on where the project or the user's files lie. */
-function relativeName(file: string): string {
-  const path = relative(process.cwd(), file);
-  return path.startsWith('..') ? basename(file) : path;
 }
 
 function reportRun(

@@ -17,6 +17,8 @@ export interface Store {
   readonly saveLogs: (heading: string, logs: { kernel: string; console: string }) => Promise<void>;
   /** Writes the output of a run's server and generator to logs/. */
   readonly saveRunLog: (runId: string, text: string) => Promise<void>;
+  /** Writes where a run's time went to profiles/. */
+  readonly saveProfile: (runId: string, text: string) => Promise<void>;
 }
 
 /**
@@ -60,6 +62,10 @@ export async function openStore(directory: string, resume: boolean): Promise<Sto
       await appendFile(join(directory, 'console.log'), `==> ${heading}\n${text.trimEnd()}\n`);
     },
     saveRunLog: (runId, text) => writeAtomically(join(directory, 'logs', `${runId}.log`), text),
+    saveProfile: async (runId, text) => {
+      await mkdir(join(directory, 'profiles'), { recursive: true });
+      await writeAtomically(join(directory, 'profiles', `${runId}.txt`), text);
+    },
   };
 }
 

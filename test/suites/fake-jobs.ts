@@ -124,6 +124,7 @@ export function fakeJobs(mishaps: JobMishaps = {}, noise = 0.01): FakeJobs {
       kernelReports: mishaps.splat?.(program) === true ? [splat] : [],
       kernelLog: ['[    0.000000] Booting Linux'],
       console: 'Booting Linux',
+      kallsyms: '',
       kernelRelease: '6.12.107+deb13-cloud-arm64',
       qemuVersion: '10.0.13',
     };

@@ -90,6 +90,7 @@ export function fixture(guests: FakeGuests = fakeGuests(), changes: Partial<Suit
     out: join(directory, 'out'),
     resume: false,
     force: false,
+    profileLines: false,
     confFile: file('fastio.conf', 'max_ker_worker = 4\n'),
     lockFiles: [file('guest-arm64.lock', '# id: guest-arm64\n')],
     toolVersion: '0.0.0',
