@@ -37,6 +37,7 @@
 #define MAX_FDS		48
 #define GROUP_ENTRIES	16
 #define SQES_PER_ROUND	50000
+#define IDLE_STEPS	3	/* steps without an SQE taken that end a round early */
 
 /* Parts of the arena, by page. */
 enum { RW = 0, READ_ONLY = 24, NO_ACCESS = 26, HOLE = 28, LATE = 30, LATE_PAGES = 6, SHIFTING = 40, SHIFTING_PAGES = 16 };
@@ -398,6 +399,7 @@ static void round_main(struct fuzz_round *shared)
 	uint64_t random = shared->seed;
 	struct fastio_setup setup = ctx_defaults(3);
 	struct rlimit files = { 256, 256 }, bytes = { 1 << 20, 1 << 20 };
+	unsigned int idle = 0;
 	pthread_t thread;
 
 	signal(SIGXFSZ, SIG_IGN);
@@ -419,7 +421,8 @@ static void round_main(struct fuzz_round *shared)
 	ctx_donate(&w.ctx, 0);
 	ctx_donate(&w.ctx, 1);
 	NEED_EQ(pthread_create(&thread, NULL, scribble, &w), 0);
-	while (shared->sqes < SQES_PER_ROUND) {
+	/* Operations that wait for ever can fill all CQs; then nothing goes on. */
+	while (shared->sqes < SQES_PER_ROUND && idle < IDLE_STEPS) {
 		struct fastio_stats stats = { 0 };
 		uint64_t sqes = 0;
 
@@ -435,6 +438,7 @@ static void round_main(struct fuzz_round *shared)
 			sqes += stats.submitted;
 			NEED(stats.in_flight <= w.ctx.setup.cq_entries, "%llu in flight", (unsigned long long)stats.in_flight);
 		}
+		idle = sqes > shared->sqes ? 0 : idle + 1;
 		shared->sqes = sqes;
 	}
 	/* Half the rounds close the device in the middle of it; all are killed. */

@@ -4,6 +4,7 @@
 #include "ktap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -33,6 +34,7 @@ struct shared {
 /* Programs that use the checks outside of a test have them counted here. */
 static struct shared own;
 static struct shared *shared = &own;
+static int output = STDOUT_FILENO;
 
 unsigned int ktap_slowness(void)
 {
@@ -52,8 +54,31 @@ static void say_line(const char *prefix, const char *format, va_list args)
 	if (used > LINE_BYTES - 2)
 		used = LINE_BYTES - 2;
 	line[used++] = '\n';
-	if (write(STDOUT_FILENO, line, used) < 0)
+	if (write(output, line, used) < 0)
 		_exit(EXIT_FAIL);
+}
+
+void ktap_keep_output(int fd)
+{
+	int null = open("/dev/null", O_RDWR);
+
+	NEED(null >= 0, "/dev/null: %s", strerror(errno));
+	NEED(dup3(output, fd, O_CLOEXEC) == fd, "descriptor %d: %s", fd, strerror(errno));
+	output = fd;
+	for (int i = 0; i < 3; i++)
+		NEED(dup2(null, i) == i, "descriptor %d: %s", i, strerror(errno));
+	if (null > 2)
+		close(null);
+}
+
+void *ktap_shared(size_t bytes)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	char *memory = mmap(NULL, page + bytes, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	NEED(memory != MAP_FAILED, "mmap: %s", strerror(errno));
+	NEED(mprotect(memory + page, bytes, PROT_READ | PROT_WRITE) == 0, "mprotect: %s", strerror(errno));
+	return memory + page;
 }
 
 void ktap_say(const char *format, ...)
@@ -214,11 +239,7 @@ int ktap_main(const struct ktap_test *tests, size_t nr, int argc, char **argv)
 		fprintf(stderr, "%s: no test has such a name; --list prints them\n", argv[0]);
 		return 2;
 	}
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED) {
-		perror("mmap");
-		return 1;
-	}
+	shared = ktap_shared(sizeof(*shared));
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("TAP version 13\n1..%zu\n", selected);

@@ -40,6 +40,18 @@ struct ktap_test {
  */
 int ktap_main(const struct ktap_test *tests, size_t nr, int argc, char **argv);
 
+/*
+ * Memory shared with the children of the caller, zeroed, never freed; the caller's test ends when there is none. Below it
+ * lies a page that nobody can access: whatever runs over the end of another mapping stops there.
+ */
+void *ktap_shared(size_t bytes);
+
+/*
+ * Keeps the report of this process and its children on descriptor @fd, which should be one that nobody guesses, and gives
+ * them /dev/null as their standard files: what closes or writes to small numbers does not spoil the report.
+ */
+void ktap_keep_output(int fd);
+
 /* Prints one diagnostic line; may be called from any thread or child of a test. */
 void ktap_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -54,6 +54,14 @@ struct levels levels_now(void)
 	};
 }
 
+void levels_say(const struct levels *before, const struct levels *now)
+{
+	ktap_say("files %ld to %ld, TCP %ld to %ld, sockets %ld to %ld, tasks %ld to %ld", before->files, now->files,
+		 before->tcp, now->tcp, before->sockets, now->sockets, before->tasks, now->tasks);
+	ktap_say("slab %ld to %ld KiB, vmalloc %ld to %ld KiB, pinned pages %ld to %ld", before->slab_kib, now->slab_kib,
+		 before->vmalloc_kib, now->vmalloc_kib, before->locked_pages, now->locked_pages);
+}
+
 void levels_flat(const struct levels *before)
 {
 	uint64_t end = now_ns() + 20000000000ULL * ktap_slowness();
@@ -68,8 +76,6 @@ void levels_flat(const struct levels *before)
 		    now.vmalloc_kib <= before->vmalloc_kib + VMALLOC_SLACK_KIB)
 			return;
 	} while (now_ns() < end);
-	ktap_fail(__FILE__, __LINE__, "levels rose: files %ld to %ld, TCP %ld to %ld, sockets %ld to %ld, tasks %ld to %ld",
-		  before->files, now.files, before->tcp, now.tcp, before->sockets, now.sockets, before->tasks, now.tasks);
-	ktap_fail(__FILE__, __LINE__, "slab %ld to %ld KiB, vmalloc %ld to %ld KiB, pinned pages %ld to %ld", before->slab_kib,
-		  now.slab_kib, before->vmalloc_kib, now.vmalloc_kib, before->locked_pages, now.locked_pages);
+	levels_say(before, &now);
+	ktap_fail(__FILE__, __LINE__, "a level rose and stayed");
 }

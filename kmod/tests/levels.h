@@ -25,6 +25,9 @@ struct levels {
 
 struct levels levels_now(void);
 
+/* Prints what was and what is, on two lines. */
+void levels_say(const struct levels *before, const struct levels *now);
+
 /*
  * Checks that everything has come back to @before: sockets, tasks and pins exactly, files within the error of the kernel's
  * per-CPU counter, memory within what the system's own caches wander (1 MiB of slab, 256 KiB of vmalloc). Deferred frees
