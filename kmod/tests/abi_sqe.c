@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -169,7 +170,7 @@ static void bad_descriptors(const void *arg)
 	serve(&ctx);
 	NEED_EQ(pipe(pipe_fds), 0);
 	for (unsigned int with_slot = 0; with_slot < 2; with_slot++) {
-		const int bad[] = { -1, -100, 1000, 0x7fffffff, (int)0x80000000 };
+		const int bad[] = { -1, -100, 1000, 0x7fffffff, INT_MIN };
 		struct fastio_sqe sqe = blank(op, 0);
 
 		if (with_slot && !(op->flags & FASTIO_SQE_SLOT))

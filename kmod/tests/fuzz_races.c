@@ -32,7 +32,7 @@
 struct shared_ctx {
 	pthread_mutex_t lock;
 	atomic_int fd;
-	_Atomic(char *) map;
+	char *_Atomic map;
 	struct fastio_setup setup;
 	atomic_ulong submitted;
 };

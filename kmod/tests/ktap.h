@@ -68,7 +68,7 @@ void ktap_unequal(const char *file, int line, const char *what, long long got, l
 void ktap_skip(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 /* Ends the running test at once as failed. */
-void ktap_abort(void) __attribute__((noreturn));
+__attribute__((noreturn)) void ktap_abort(void);
 
 /* Whether a CHECK has failed in this test so far, in any of its threads. */
 bool ktap_has_failed(void);

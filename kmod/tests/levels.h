@@ -9,7 +9,7 @@
  * @tcp: TCP sockets in use, from /proc/net/sockstat
  * @sockets: sockets of any kind, from the same
  * @tasks: threads, from /proc/loadavg
- * @slab_kib: slab memory that cannot be reclaimed, from /proc/meminfo
+ * @slab_kib: slab memory that cannot be reclaimed, from /proc/meminfo, after caches gave back their empty slabs
  * @vmalloc_kib: vmalloc memory, from /proc/meminfo
  * @locked_pages: pages pinned by drivers (FOLL_PIN) and not released, from /proc/vmstat
  */
@@ -30,8 +30,8 @@ void levels_say(const struct levels *before, const struct levels *now);
 
 /*
  * Checks that everything has come back to @before: sockets, tasks and pins exactly, files within the error of the kernel's
- * per-CPU counter, memory within what the system's own caches wander (1 MiB of slab, 256 KiB of vmalloc). Deferred frees
- * get 20 seconds (times slowness). A test that leaks must therefore do it often enough to be seen.
+ * per-CPU counter, memory within what the system itself wanders (512 KiB of slab after its caches have been shrunk, 256 KiB
+ * of vmalloc). Deferred frees get 20 seconds (times slowness). A test that leaks must therefore do it often enough to be seen.
  */
 void levels_flat(const struct levels *before);
 

@@ -441,6 +441,7 @@ static void identity(const void *arg)
 	CHECK_EQ(victim_end(&victim, 0), 0);
 }
 
+/* Three entries of the table below. */
 #define FOR_ALL(name_, run_)								\
 	TEST(name_ " (spinning worker)", run_, .arg = &servers[0], .timeout_s = 120),	\
 	TEST(name_ " (sleeping worker)", run_, .arg = &servers[1], .timeout_s = 120),	\

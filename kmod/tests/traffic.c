@@ -363,11 +363,11 @@ static void run_server(struct echo *s, unsigned int workers, enum server mode, c
 	free(s->buffers);
 }
 
-static void run_echo(const struct variant *v, enum style style, struct load load)
+static void run_echo(const struct variant *v, enum style how, struct load load)
 {
 	static struct echo s;
 
-	s = (struct echo) { .style = style, .slot = v->slot };
+	s = (struct echo) { .style = how, .slot = v->slot };
 	run_server(&s, 2, v->server, &load);
 }
 

@@ -66,7 +66,7 @@ static void park_everything(struct ctx *ctx)
 		net_pair(pair);
 		ring_push(ctx, 0, OP(RECV, pair[0], .flags = slot, .addr = ADDR(buffers[0]), .len = 9));
 		ring_push(ctx, 0, OP(POLL, pair[0], .op_flags = POLLIN));
-		net_pair(pair);
+		NEED_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
 		net_clog(pair[0]);
 		ring_push(ctx, 0, OP(SEND, pair[0], .flags = slot, .addr = ADDR("x"), .len = 1));
 		net_pair(pair);
