@@ -152,7 +152,7 @@ static int fastio_sleep(struct fastio_rq *rq, ktime_t *until, bool any)
 	for (;;) {
 		bool room = fastio_waits_for_room(rq);
 
-		/* Who is asleep when the CQ fills up never gets to fastio_run_sq(), which counts. */
+		/* Who sleeps when the CQ fills up never gets to fastio_run_sq(), which counts. */
 		if (room)
 			fastio_count_stall(rq);
 		fastio_set_flags(rq, FASTIO_RING_NEED_WAKE | (room ? FASTIO_RING_CQ_WAIT : 0));

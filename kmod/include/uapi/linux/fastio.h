@@ -190,10 +190,11 @@ struct fastio_cqe {
  *	mode. res: the new descriptor
  * @FASTIO_OP_FSYNC: fsync(2), on a wq worker. @op_flags: FASTIO_FSYNC_DATASYNC; @off, @len: the
  *	range (@len 0: to the end). res: 0
- * @FASTIO_OP_SENDFILE: sendfile(2), on a wq worker. @fd: to, @fd2: from (a file that can seek),
- *	@off: where to begin there (FASTIO_OFF_CURRENT: its position), @len. res: bytes
- * @FASTIO_OP_TIMEOUT: @off: nanoseconds from now, or with FASTIO_TIMEOUT_ABS in @op_flags the
- *	CLOCK_MONOTONIC time; up to 2^63-1. res: -ETIME when it expired, -ECANCELED when cancelled
+ * @FASTIO_OP_SENDFILE: sendfile(2), on a wq worker. @fd: to, @fd2: from (a file that can seek, or
+ *	-ESPIPE), @off: where to begin there (FASTIO_OFF_CURRENT: its position), @len. res: bytes
+ * @FASTIO_OP_TIMEOUT: nothing but time goes by. @off: nanoseconds from now, or with
+ *	FASTIO_TIMEOUT_ABS in @op_flags the CLOCK_MONOTONIC time; up to 2^63-1. res: -ETIME when it
+ *	expired, -ECANCELED when cancelled
  * @FASTIO_OP_CANCEL: cancel operations in flight on this ring: those with user_data equal to @addr,
  *	or with FASTIO_CANCEL_FD in @op_flags those on @fd. Only the oldest found, or all with
  *	FASTIO_CANCEL_ALL. Each completes with -ECANCELED before the CQE of the cancel (with its
