@@ -32,7 +32,7 @@
 struct shared_ctx {
 	pthread_mutex_t lock;
 	atomic_int fd;
-	char *_Atomic map;
+	atomic_uintptr_t map;
 	struct fastio_setup setup;
 	atomic_ulong submitted;
 };
@@ -73,7 +73,7 @@ static void set_up(struct shared_ctx *c, uint64_t *random)
 	pthread_mutex_lock(&c->lock);
 	c->setup = setup;
 	/* The old mapping stays: somebody may be writing to it. The round's end takes it. */
-	c->map = map;
+	c->map = (uintptr_t)map;
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -83,7 +83,7 @@ static void submit(struct shared_ctx *c, struct fuzz_round *round, uint64_t *ran
 		FASTIO_OP_NOP, FASTIO_OP_RECV, FASTIO_OP_RECV, FASTIO_OP_SEND, FASTIO_OP_POLL, FASTIO_OP_TIMEOUT,
 		FASTIO_OP_CANCEL, FASTIO_OP_FILE_REGISTER, FASTIO_OP_FILE_UNREGISTER, FASTIO_OP_FSYNC,
 	};
-	char *map = c->map;
+	char *map = (char *)c->map;
 	struct fastio_ring *head = (struct fastio_ring *)map;
 	struct fastio_sqe *sq;
 	uint32_t tail;

@@ -441,11 +441,9 @@ static void identity(const void *arg)
 	CHECK_EQ(victim_end(&victim, 0), 0);
 }
 
-/* Three entries of the table below. */
-#define FOR_ALL(name_, run_)								\
-	TEST(name_ " (spinning worker)", run_, .arg = &servers[0], .timeout_s = 120),	\
-	TEST(name_ " (sleeping worker)", run_, .arg = &servers[1], .timeout_s = 120),	\
-	TEST(name_ " (inline)", run_, .arg = &servers[2], .timeout_s = 120)
+#define SPIN(name_, run_)	TEST(name_ " (spinning worker)", run_, .arg = &servers[0], .timeout_s = 120)
+#define SLEEP(name_, run_)	TEST(name_ " (sleeping worker)", run_, .arg = &servers[1], .timeout_s = 120)
+#define INLINE(name_, run_)	TEST(name_ " (inline)", run_, .arg = &servers[2], .timeout_s = 120)
 
 static const struct ktap_test tests[] = {
 	TEST("42 kills under load leave nothing behind", killed, .timeout_s = 600),
@@ -455,11 +453,21 @@ static const struct ktap_test tests[] = {
 	TEST("40 closes of the device under load leave nothing behind", device_closed, .timeout_s = 300),
 	TEST("a child that keeps the device open keeps no file of its dead parent", forks, .timeout_s = 300),
 	TEST("a device in the queue of its own socket is freed", cycles, .timeout_s = 300),
-	FOR_ALL("SIGSTOP holds it and SIGCONT continues it", stopped),
-	FOR_ALL("every thread can be traced", traced),
-	FOR_ALL("the freezer freezes and thaws it, and it can be killed frozen", frozen),
-	FOR_ALL("CPUs can be switched off and on under it", hotplug),
-	FOR_ALL("it can change its identity", identity),
+	SPIN("SIGSTOP holds it and SIGCONT continues it", stopped),
+	SLEEP("SIGSTOP holds it and SIGCONT continues it", stopped),
+	INLINE("SIGSTOP holds it and SIGCONT continues it", stopped),
+	SPIN("every thread can be traced", traced),
+	SLEEP("every thread can be traced", traced),
+	INLINE("every thread can be traced", traced),
+	SPIN("the freezer freezes and thaws it, and it can be killed frozen", frozen),
+	SLEEP("the freezer freezes and thaws it, and it can be killed frozen", frozen),
+	INLINE("the freezer freezes and thaws it, and it can be killed frozen", frozen),
+	SPIN("CPUs can be switched off and on under it", hotplug),
+	SLEEP("CPUs can be switched off and on under it", hotplug),
+	INLINE("CPUs can be switched off and on under it", hotplug),
+	SPIN("it can change its identity", identity),
+	SLEEP("it can change its identity", identity),
+	INLINE("it can change its identity", identity),
 };
 
 int main(int argc, char **argv)

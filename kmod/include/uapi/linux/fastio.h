@@ -38,13 +38,19 @@
  * struct fastio_ring - head of a ring; queues follow at &fastio_setup.sq_off and
  * &fastio_setup.cq_off
  * @sq_tail: user writes: number of SQEs ever submitted; store with release after the entries
+ * @resv0: keeps indices on lines of their own
  * @sq_head: kernel writes: number of SQEs ever taken; load with acquire before reusing an entry
+ * @resv1: keeps indices on lines of their own
  * @cq_tail: kernel writes: number of CQEs ever posted; load with acquire before reading entries
+ * @resv2: keeps indices on lines of their own
  * @cq_head: user writes: number of CQEs ever reaped; store with release after reading them
+ * @resv3: keeps indices on lines of their own
  * @flags: the server writes: FASTIO_RING_* bits; see each for what to do
+ * @resv4: keeps indices on lines of their own
  * @enter: kernel writes: non-zero when nobody serves the ring, it was last served by
  *	FASTIO_IOC_ENTER, and I/O is ready on it: ENTER it. May be set when there is nothing to do
  *	after all
+ * @resv5: keeps indices on lines of their own
  *
  * Indices run freely and wrap at 2^32; the entry of index i is i modulo the number of entries. The
  * kernel keeps private copies of its own indices and clamps the user's, so wrong values harm only
