@@ -18,7 +18,7 @@ export default {
     {
       ...shared,
       displayName: 'unit',
-      testMatch: ['<rootDir>/{cli,suites,vm,toolchain,lib,echo,addon,redis}/**/*.test.ts'],
+      testMatch: ['<rootDir>/{cli,suites,vm,toolchain,kmod,lib,echo,addon,redis}/**/*.test.ts'],
       setupFilesAfterEnv: ['<rootDir>/test/unit-setup.mjs'],
     },
     {

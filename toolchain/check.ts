@@ -1,10 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { kernelHeaders } from '../vm/image/headers.js';
 import { hostArchitecture } from '../vm/image/tools.js';
 import type { BuildOptions } from './build.js';
 import { build } from './build.js';
 import type { SourceTree } from './sources.js';
-import { compilerEnv } from './targets.js';
+import type { ModuleSource } from './targets.js';
+import { compilerEnv, headersOf, kbuildVariables } from './targets.js';
 
 /** C sources that test themselves. */
 export interface CheckedProgram {
@@ -40,6 +42,29 @@ export async function checkC(program: CheckedProgram, options: BuildOptions): Pr
     options,
   );
   return readFile(join(built.directory, 'check.log'), 'utf8');
+}
+
+/**
+ * Runs `make check` of a kernel module for one kernel: all warnings of compiler and sparse, and kernel-doc. What passed
+ * once is not checked again until a source changes.
+ * @returns what the tools said.
+ * @throws FastioError BUILD_FAILED with their last lines.
+ */
+export async function checkModule(module: ModuleSource, options: BuildOptions): Promise<string> {
+  const headers = await kernelHeaders(module, options);
+  const make = ['make', '-C', '/src', `KDIR=${headers.kdir}`, ...kbuildVariables(module, options), 'check'];
+  const built = await build(
+    {
+      name: `${module.name}.ko check`,
+      arch: module.arch,
+      sources: [{ directory: module.directory }],
+      commands: [make],
+      outputs: [],
+      ...headersOf(headers),
+    },
+    options,
+  );
+  return readFile(join(built.directory, 'build.log'), 'utf8');
 }
 
 function assign([name, value]: readonly [string, string]): string {

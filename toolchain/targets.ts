@@ -1,4 +1,5 @@
 import { join, relative } from 'node:path';
+import type { KernelHeaders } from '../vm/image/headers.js';
 import { kernelHeaders } from '../vm/image/headers.js';
 import { cacheDir } from '../vm/paths.js';
 import type { Arch, KernelSeries } from '../vm/vm.js';
@@ -20,8 +21,6 @@ export interface ModuleSource {
   readonly name: string;
   readonly arch: Arch;
   readonly kernel: KernelSeries;
-  /** Further arguments for make: `W=1`, `C=2`. */
-  readonly makeArgs?: readonly string[];
 }
 
 export interface BuiltModule extends Built {
@@ -33,32 +32,39 @@ export interface BuiltModule extends Built {
 /** Builds an out-of-tree module against the guest kernel's own headers. */
 export async function buildModule(module: ModuleSource, options: BuildOptions): Promise<BuiltModule> {
   const headers = await kernelHeaders(module, options);
-  const inGuest = options.inGuest !== undefined;
-  const make = [
-    'make',
-    '-j4',
-    '-C',
-    headers.kdir,
-    'M=/src',
-    ...(inGuest ? [] : [`ARCH=${kernelArchs[module.arch]}`, `CROSS_COMPILE=${triplets[module.arch]}-`]),
-    `CC=${inGuest ? '' : `${triplets[module.arch]}-`}gcc-${compilers[module.kernel]}`,
+  const make = ['make', '-j4', '-C', headers.kdir, 'M=/src', ...kbuildVariables(module, options), 'modules'];
+  const built = await build(
+    {
+      name: `${module.name}.ko`,
+      arch: module.arch,
+      sources: [{ directory: module.directory }],
+      commands: [make],
+      outputs: [`${module.name}.ko`],
+      ...headersOf(headers),
+    },
+    options,
+  );
+  return { ...built, path: join(built.directory, `${module.name}.ko`), kernelRelease: headers.kernelRelease };
+}
+
+/** What make has to be told to build for the module's kernel with the compiler that kernel was built with. */
+export function kbuildVariables(module: ModuleSource, options: BuildOptions): readonly string[] {
+  const cross = options.inGuest === undefined ? `${triplets[module.arch]}-` : '';
+  return [
+    ...(cross === '' ? [] : [`ARCH=${kernelArchs[module.arch]}`, `CROSS_COMPILE=${cross}`]),
+    `CC=${cross}gcc-${compilers[module.kernel]}`,
     // The guest's vmlinux carries no BTF a module could be split from; without this pahole is asked at the last step.
     'CONFIG_DEBUG_INFO_BTF_MODULES=',
-    ...(module.makeArgs ?? []),
-    'modules',
   ];
-  const recipe: Recipe = {
-    name: `${module.name}.ko`,
-    arch: module.arch,
-    sources: [{ directory: module.directory }],
-    commands: [make],
-    outputs: [`${module.name}.ko`],
+}
+
+/** The part of a recipe that makes a kernel's headers visible to it, and its result depend on them. */
+export function headersOf(headers: KernelHeaders): Pick<Recipe, 'binds' | 'inputs'> {
+  return {
     binds: [{ host: headers.usrSrc, inside: '/usr/src' }],
     // The directory is named by the hash of the headers' lock.
     inputs: [relative(cacheDir(), headers.usrSrc)],
   };
-  const built = await build(recipe, options);
-  return { ...built, path: join(built.directory, `${module.name}.ko`), kernelRelease: headers.kernelRelease };
 }
 
 export interface ProgramSource {
