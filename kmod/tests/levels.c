@@ -35,6 +35,32 @@ static long number_in(const char *path, const char *label)
 	return number;
 }
 
+/*
+ * What the system itself keeps in caches of their own, when they have not been merged with others: address ranges of freed
+ * vmalloc memory until there are many, and connections in TIME_WAIT.
+ */
+static long kept_kib(void)
+{
+	static const char *const caches[] = { "\nvmap_area ", "\ntw_sock_TCP ", "\ntcp_bind_bucket ", "\ntcp_bind2_bucket " };
+	static char text[65536];
+	FILE *file = fopen("/proc/slabinfo", "r");
+	long kib = 0, page_kib = sysconf(_SC_PAGESIZE) / 1024;
+	size_t bytes;
+
+	NEED(file, "/proc/slabinfo");
+	bytes = fread(text, 1, sizeof(text) - 1, file);
+	text[bytes] = 0;
+	fclose(file);
+	for (size_t i = 0; i < sizeof(caches) / sizeof(caches[0]); i++) {
+		const char *line = strstr(text, caches[i]);
+		long pages, slabs;
+
+		if (line && sscanf(line, " %*s %*d %*d %*d %*d %ld : tunables %*d %*d %*d : slabdata %*d %ld", &pages, &slabs) == 2)
+			kib += slabs * pages * page_kib;
+	}
+	return kib;
+}
+
 /* How far a per-CPU counter may be from the truth: each CPU keeps up to a batch to itself. */
 static long counter_error(void)
 {
@@ -75,7 +101,7 @@ static struct levels read_levels(void)
 		.tcp = number_in("/proc/net/sockstat", "TCP: inuse "),
 		.sockets = number_in("/proc/net/sockstat", "sockets: used "),
 		.tasks = number_in("/proc/loadavg", "/"),
-		.slab_kib = number_in("/proc/meminfo", "SUnreclaim:"),
+		.slab_kib = number_in("/proc/meminfo", "SUnreclaim:") - kept_kib(),
 		.vmalloc_kib = number_in("/proc/meminfo", "VmallocUsed:"),
 		.locked_pages = number_in("/proc/vmstat", "nr_foll_pin_acquired ") -
 				number_in("/proc/vmstat", "nr_foll_pin_released "),

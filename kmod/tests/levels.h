@@ -9,7 +9,8 @@
  * @tcp: TCP sockets in use, from /proc/net/sockstat
  * @sockets: sockets of any kind, from the same
  * @tasks: threads, from /proc/loadavg
- * @slab_kib: slab memory that cannot be reclaimed, from /proc/meminfo, after caches gave back their empty slabs
+ * @slab_kib: slab memory that cannot be reclaimed, from /proc/meminfo, after caches gave back their empty slabs, and
+ *	without what the system keeps for a while
  * @vmalloc_kib: vmalloc memory, from /proc/meminfo
  * @locked_pages: pages pinned by drivers (FOLL_PIN) and not released, from /proc/vmstat
  */
