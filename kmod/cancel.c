@@ -107,10 +107,7 @@ int fastio_close(struct fastio_rq *rq, const struct fastio_req *req)
 	if (!ret)
 		ret = close_fd(req->sqe.fd);
 	/* As the system call: the descriptor is gone, so there is nothing to restart. */
-	if (ret == -ERESTARTSYS || ret == -ERESTARTNOINTR || ret == -ERESTARTNOHAND ||
-	    ret == -ERESTART_RESTARTBLOCK)
-		ret = -EINTR;
-	return ret;
+	return fastio_interrupted(ret) ? -EINTR : ret;
 }
 
 static enum hrtimer_restart fastio_expired(struct hrtimer *timer)

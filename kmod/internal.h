@@ -537,6 +537,13 @@ static inline struct file *fastio_file(const struct fastio_req *req)
 	return req->slot ? req->slot->file : req->file;
 }
 
+/* Whether an operation gave up for a signal: -EINTR, and the kernel's own ways of saying so. */
+static inline bool fastio_interrupted(int res)
+{
+	return res == -ERESTARTSYS || res == -ERESTARTNOINTR || res == -ERESTARTNOHAND ||
+	       res == -ERESTART_RESTARTBLOCK || res == -EINTR;
+}
+
 /* SQEs find no room in the CQ: counted once, until they do. */
 static inline void fastio_count_stall(struct fastio_rq *rq)
 {

@@ -207,9 +207,13 @@ bool fastio_try_rd(struct fastio_rq *rq, struct fastio_req *req, bool cleared)
 			if (!res)
 				continue;
 		}
-		if (res == FASTIO_PUNT) {
-			fastio_punt_or_complete(rq, req);
-			return true;
+		if (unlikely(res < 0)) {
+			if (res == FASTIO_PUNT) {
+				fastio_punt_or_complete(rq, req);
+				return true;
+			}
+			if (fastio_interrupted(res))
+				res = -EINTR;
 		}
 		if (node->hooked && !result.drained)
 			atomic_or(FASTIO_RD, &node->state);
@@ -283,9 +287,13 @@ bool fastio_try_wr(struct fastio_rq *rq, struct fastio_req *req)
 				continue;
 			}
 		}
-		if (res == FASTIO_PUNT) {
-			fastio_punt_or_complete(rq, req);
-			return true;
+		if (unlikely(res < 0)) {
+			if (res == FASTIO_PUNT) {
+				fastio_punt_or_complete(rq, req);
+				return true;
+			}
+			if (fastio_interrupted(res))
+				res = -EINTR;
 		}
 		if (whole && res > 0) {
 			req->done += res;

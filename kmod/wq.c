@@ -190,12 +190,6 @@ static int fastio_wq_execute(struct fastio_ctx *ctx, struct fastio_wq *wq, struc
 	}
 }
 
-static bool fastio_interrupted(int res)
-{
-	return res == -ERESTARTSYS || res == -ERESTARTNOINTR || res == -ERESTARTNOHAND ||
-	       res == -ERESTART_RESTARTBLOCK || res == -EINTR;
-}
-
 static void fastio_wq_sleep(struct fastio_ctx *ctx, struct fastio_wq *wq)
 {
 	prepare_to_rcuwait(&wq->wait);
@@ -232,6 +226,8 @@ static long fastio_wq_serve(struct fastio_ctx *ctx, struct fastio_wq *wq)
 				if (fastio_wq_give_back(ctx, wq, req))
 					continue;
 				res = -ECANCELED;
+			} else if (fastio_interrupted(res)) {
+				res = -EINTR;
 			}
 			fastio_wq_finish(wq, req, res);
 			continue;

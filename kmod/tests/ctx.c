@@ -169,6 +169,8 @@ bool ring_peek(struct ctx *ctx, unsigned int ring, struct fastio_cqe *cqe)
 	*cqe = r->cq[r->cq_head++ & (ctx->setup.cq_entries - 1)];
 	__atomic_store_n(&r->head->cq_head, r->cq_head, __ATOMIC_RELEASE);
 	wake_if(ctx, ring, FASTIO_RING_CQ_WAIT);
+	/* Above 511 the kernel keeps codes for its own use. */
+	CHECK(cqe->res >= -511, "res %d of %#llx", cqe->res, (unsigned long long)cqe->user_data);
 	return true;
 }
 

@@ -13,6 +13,8 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -126,6 +128,53 @@ static void terminal(const void *arg)
 	close(master);
 	CHECK(ring_wait(&ctx, 0).res & POLLHUP);
 	ctx_close(&ctx);
+}
+
+static void ignore_signal(int signal)
+{
+	(void)signal;
+}
+
+/* In a process group that is not the terminal's foreground one. */
+static void read_in_background(const struct variant *v, const char *name)
+{
+	struct sigaction action = { .sa_handler = ignore_signal };
+	int slave = open(name, O_RDWR | O_NONBLOCK | O_NOCTTY);
+	struct ctx ctx;
+
+	NEED(slave >= 0, "%s: %s", name, strerror(errno));
+	NEED_EQ(setpgid(0, 0), 0);
+	sigaction(SIGTTIN, &action, NULL);
+	variant_open(&ctx, v, 1);
+	/* Donated threads block all signals, so the terminal refuses; otherwise it sends SIGTTIN and wants to be asked again. */
+	CHECK_EQ(op_run(&ctx, 0, OP(READ, slave, .flags = v->slot, .addr = ADDR(buffer), .len = 9,
+				    .off = FASTIO_OFF_CURRENT)).res, v->server == SERVER_INLINE ? -EINTR : -EIO);
+	ctx_close(&ctx);
+	_exit(ktap_has_failed());
+}
+
+static void background_terminal(const void *arg)
+{
+	int master, slave, status;
+	char name[64];
+	pid_t pid;
+
+	if (openpty(&master, &slave, name, NULL, NULL) < 0)
+		ktap_skip("no pseudo-terminals: %s", strerror(errno));
+	/* Slots attempt what the terminal says is there. */
+	NEED_EQ(write(master, "in\n", 3), 3);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		NEED(setsid() > 0 && ioctl(slave, TIOCSCTTY, 0) == 0, "%s", strerror(errno));
+		pid = fork();
+		if (pid == 0)
+			read_in_background(arg, name);
+		NEED_EQ(waitpid(pid, &status, 0), pid);
+		_exit(status != 0);
+	}
+	NEED_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
 }
 
 static void signal_file(const void *arg)
@@ -346,6 +395,7 @@ static const struct ktap_test tests[] = {
 	TEST("an O_PATH descriptor can only be closed", o_path),
 	TEST("inotify sees opens, reads, writes and closes", notifications),
 	TEST("a terminal, which has two wait queues", terminal),
+	TEST("READ of a terminal in the background", background_terminal),
 	TEST("POLL of a signalfd", signal_file),
 	TEST("a wait queue that is freed under a waiting operation", poll_free),
 	TEST("an epoll set that watches the device and is watched by it", watched_watcher),

@@ -213,9 +213,10 @@ struct fastio_cqe {
  *	ring's
  * @FASTIO_OP_LAST: number of opcodes
  *
- * Besides what the system call of the same name returns (never -EAGAIN unless NOWAIT, never
- * -EINTR): The fields of the SQE are checked first: -EOPNOTSUPP: opcode unknown or switched off
- * (see fastio_setup.ops); -EINVAL: flag not allowed for the operation, unused field not zero, RECV
+ * Besides what the system call of the same name returns (never -EAGAIN unless NOWAIT; -EINTR only
+ * from a file that gives up for a signal to the serving thread, as a terminal does for SIGTTIN):
+ * The fields of the SQE are checked first: -EOPNOTSUPP: opcode unknown or switched off (see
+ * fastio_setup.ops); -EINVAL: flag not allowed for the operation, unused field not zero, RECV
  * MULTISHOT without BUF_SELECT, or BUF_SELECT with an address, MSG_WAITALL or MSG_PEEK; -EPERM: the
  * serving thread has a seccomp filter (module parameter seccomp=refuse). Then the file, and then
  * what is to be done with it: -EOPNOTSUPP: would block and the context has no wq worker; also a
