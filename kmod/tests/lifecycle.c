@@ -6,17 +6,22 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <dirent.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -287,6 +292,93 @@ static void cycles(const void *arg)
 	flat_over(60, cycle_round);
 }
 
+/* What becomes of a process one of whose operations waits for memory that userfaultfd withholds. */
+enum withheld { KILLED, CLOSED, ANSWERED, WITHHELD_ENDS };
+
+static char *withhold_page(int *uffd)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register page = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	char *memory = mmap(NULL, sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	NEED(memory != MAP_FAILED, "mmap: %s", strerror(errno));
+	*uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	NEED(*uffd >= 0, "userfaultfd: %s", strerror(errno));
+	page.range.start = ADDR(memory);
+	page.range.len = sysconf(_SC_PAGESIZE);
+	NEED_EQ(ioctl(*uffd, UFFDIO_API, &api), 0);
+	NEED_EQ(ioctl(*uffd, UFFDIO_REGISTER, &page), 0);
+	return memory;
+}
+
+/* One operation of ring 0 stalls, on its server or a wq worker; ring 1 does not mind. Then the end. */
+static void withheld_main(enum withheld end, enum server server, bool async, int ready)
+{
+	struct fastio_setup setup = ctx_defaults(2);
+	struct uffdio_zeropage zero = { .range.len = sysconf(_SC_PAGESIZE) };
+	int pair[2], other[2], uffd;
+	char *memory = withhold_page(&uffd), byte = 'w';
+	struct pollfd fault = { .fd = uffd, .events = POLLIN };
+	struct ctx ctx;
+
+	ctx_open(&ctx, &setup, server);
+	net_pair(pair);
+	net_pair(other);
+	net_write(pair[1], "late", 4);
+	if (async)
+		ring_push(&ctx, 0, OP(READ, pair[0], .flags = FASTIO_SQE_ASYNC, .addr = ADDR(memory), .len = 4,
+				      .off = FASTIO_OFF_CURRENT));
+	else
+		ring_push(&ctx, 0, OP(RECV, pair[0], .flags = FASTIO_SQE_SLOT, .addr = ADDR(memory), .len = 4));
+	ring_submit(&ctx, 0);
+	NEED_EQ(poll(&fault, 1, 10000 * ktap_slowness()), 1, "the page is asked for");
+	for (int i = 0; i < 20; i++) {
+		net_write(other[1], &byte, 1);
+		CHECK_EQ(op_run(&ctx, 1, OP(RECV, other[0], .flags = FASTIO_SQE_SLOT, .addr = ADDR(&byte), .len = 1)).res, 1);
+	}
+	NEED(write(ready, "r", 1) == 1, "%s", strerror(errno));
+	if (end == CLOSED)
+		_exit(close(ctx.fd));
+	if (end == ANSWERED) {
+		zero.range.start = ADDR(memory);
+		NEED_EQ(ioctl(uffd, UFFDIO_ZEROPAGE, &zero), 0);
+		ring_expect(&ctx, 0, 0, 4);
+		CHECK(!memcmp(memory, "late", 4));
+		ctx_close(&ctx);
+		_exit(ktap_has_failed());
+	}
+	for (;;)
+		pause();
+}
+
+static void withheld_round(unsigned int i)
+{
+	enum withheld end = i % WITHHELD_ENDS;
+	int ready[2], status;
+	char byte;
+	pid_t pid;
+
+	NEED_EQ(pipe(ready), 0);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		withheld_main(end, i % 2 ? SERVER_SPINNING : SERVER_SLEEPING, i / WITHHELD_ENDS % 2, ready[1]);
+	}
+	close(ready[1]);
+	CHECK_EQ(read(ready[0], &byte, 1), 1);
+	if (end == KILLED)
+		kill(pid, SIGKILL);
+	NEED_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, end == KILLED ? SIGKILL : 0, "wait status of round %u", i);
+	close(ready[0]);
+}
+
+static void withheld(const void *arg)
+{
+	(void)arg;
+	flat_over(18, withheld_round);
+}
+
 /* ------------------------------------------------------------------ holds */
 
 static void stopped(const void *arg)
@@ -453,6 +545,7 @@ static const struct ktap_test tests[] = {
 	TEST("40 closes of the device under load leave nothing behind", device_closed, .timeout_s = 300),
 	TEST("a child that keeps the device open keeps no file of its dead parent", forks, .timeout_s = 300),
 	TEST("a device in the queue of its own socket is freed", cycles, .timeout_s = 300),
+	TEST("a buffer that userfaultfd withholds stalls its ring alone and nobody's end", withheld, .timeout_s = 300),
 	SPIN("SIGSTOP holds it and SIGCONT continues it", stopped),
 	SLEEP("SIGSTOP holds it and SIGCONT continues it", stopped),
 	INLINE("SIGSTOP holds it and SIGCONT continues it", stopped),
