@@ -6,19 +6,20 @@ import { buildModule } from '../../toolchain/targets.js';
 import { projectRoot } from '../../vm/paths.js';
 import type { KernelSeries, Vm } from '../../vm/vm.js';
 import { expectQuietKernel } from './guest.js';
-import { buildKmodTests } from './kmod-build.js';
+import { buildKmodTests, buildLibraryTests } from './kmod-build.js';
 import { parseKtap } from './ktap.js';
 
 /** Where the programs and the module are in a guest. */
 const guestDir = '/run/kmod-tests';
 
-/** Builds module and programs for a guest, loads the one and pushes both. */
+/** Builds module and programs for a guest, loads the one and pushes both; libfastio's tests are in `lib`. */
 export async function installKmodTests(vm: Vm, kernel: KernelSeries, options: BuildOptions): Promise<void> {
   const { arch } = vm.info;
   const source = { directory: join(projectRoot, 'kmod'), name: 'fastio', arch, kernel };
   const module = await buildModule(source, options);
   const programs = await buildKmodTests(arch, options);
   await vm.push(programs, guestDir, options);
+  await vm.push(await buildLibraryTests(arch, options), `${guestDir}/lib`, options);
   await vm.push(module.path, `${guestDir}/fastio.ko`, options);
   await loadModule(vm, module.path, { ...options, kernel });
 }
@@ -39,6 +40,8 @@ export async function expectKtap(vm: Vm, program: string): Promise<void> {
   const env = {
     FASTIO_TEST_SLOWNESS: vm.info.accel === 'tcg' ? '10' : '1',
     FASTIO_KO: `${guestDir}/fastio.ko`,
+    // For the tests of the library, which are not to fall back to user space.
+    FASTIO_BACKEND: 'kernel',
     ...fuzz,
   };
 

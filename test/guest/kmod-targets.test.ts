@@ -2,7 +2,7 @@ import { describe, it } from '@jest/globals';
 import { bootQemu } from '../../vm/machine/qemu-vm.js';
 import { architectures, kernels } from '../../vm/vm.js';
 import { defaultSpec, noSignal, report } from './guest.js';
-import { basicPrograms } from './kmod-build.js';
+import { basicPrograms, libraryPrograms } from './kmod-build.js';
 import { expectKtap, installKmodTests } from './kmod-programs.js';
 
 const others = architectures
@@ -10,7 +10,7 @@ const others = architectures
   .filter(({ arch, kernel }) => arch !== defaultSpec.arch || kernel !== defaultSpec.kernel);
 
 describe.each(others)('the kernel module on $arch, Linux $kernel', ({ arch, kernel }) => {
-  it('loads and passes the basic set, and the kernel has nothing to say', async () => {
+  it('loads and passes the basic set and libfastio’s tests, and the kernel has nothing to say', async () => {
     const options = { report, signal: noSignal };
     await using vm = await bootQemu(
       { ...defaultSpec, arch, kernel },
@@ -19,5 +19,6 @@ describe.each(others)('the kernel module on $arch, Linux $kernel', ({ arch, kern
     await installKmodTests(vm, kernel, options);
 
     for (const program of basicPrograms) await expectKtap(vm, program);
+    for (const program of libraryPrograms) await expectKtap(vm, `lib/${program}`);
   }, 3_600_000);
 });
