@@ -1,6 +1,10 @@
 import { expect, it, jest } from '@jest/globals';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { buildKmodTests } from '../test/guest/kmod-build.js';
 import { checkC, checkModule } from '../toolchain/check.js';
+import { run } from '../vm/exec.js';
+import { hostArchitecture } from '../vm/image/tools.js';
 import { projectRoot } from '../vm/paths.js';
 import { silent } from '../vm/progress.js';
 
@@ -29,4 +33,19 @@ it('keeps ring indices sound under ASan, UBSan and TSan', async () => {
 
   expect(log.match(/^not ok .*$/gm)).toBeNull();
   expect(log.match(/^ok .*$/gm)?.length).toBe(8);
+});
+
+it('has each test that the list of liburing’s scenarios names', async () => {
+  const list = await readFile(join(projectRoot, 'docs/liburing-scenarios.md'), 'utf8');
+  const programs = await buildKmodTests(hostArchitecture(), work);
+  const named = [...list.matchAll(/`((?:abi|ops|fuzz)_\w+|scenarios|lifecycle|module|traffic|responsive)(?: "?([^`"]+)"?)?`/g)];
+
+  const missing: string[] = [];
+  for (const [reference, program = '', words = ''] of named) {
+    const tests = (await run([join(programs, program), '--list'], work)).stdout.split('\n');
+    if (!tests.some((test) => test !== '' && test.includes(words))) missing.push(reference);
+  }
+
+  expect(named.length).toBeGreaterThan(70);
+  expect(missing).toEqual([]);
 });
