@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -239,6 +240,65 @@ static void setup_race(const void *arg)
 	}
 }
 
+/* A large one, so that there is time to close the device meanwhile. */
+static void *long_setup(void *arg)
+{
+	struct race *race = arg;
+	struct fastio_setup setup = ctx_defaults(16);
+	long ret;
+
+	pthread_barrier_wait(&race->start);
+	ret = device_ioctl(race->fd, FASTIO_IOC_SETUP, ADDR(&setup));
+	/* Closed before it began, while it ran, or after it. */
+	CHECK(ret == -EBADF || ret == -ESHUTDOWN || ret == 0, "ret %ld", ret);
+	race->won += ret == -ESHUTDOWN;
+	return NULL;
+}
+
+/* Most contexts of one user at a time. */
+static unsigned int most_contexts(void)
+{
+	static const char path[] = "/sys/module/fastio/parameters/max_contexts";
+	FILE *file = fopen(path, "r");
+	unsigned int most = 0;
+
+	NEED(file && fscanf(file, "%u", &most) == 1 && most <= 256, "%s", path);
+	fclose(file);
+	return most;
+}
+
+static void closed_meanwhile(const void *arg)
+{
+	struct race race = { .won = 0 };
+	struct fastio_setup setup = ctx_defaults(1);
+	unsigned int rounds = 0, most = most_contexts();
+	int fds[256];
+
+	(void)arg;
+	while (race.won < 20 && rounds++ < 2000) {
+		pthread_t thread;
+
+		race.fd = device_open();
+		pthread_barrier_init(&race.start, NULL, 2);
+		NEED_EQ(pthread_create(&thread, NULL, long_setup, &race), 0);
+		pthread_barrier_wait(&race.start);
+		for (unsigned int i = 0; i < rounds % 8; i++)
+			sched_yield();
+		close(race.fd);
+		pthread_join(thread, NULL);
+	}
+	CHECK(race.won > 0, "in %u rounds no close met a SETUP", rounds);
+	/* None of them is still counted. */
+	for (unsigned int i = 0; i < most; i++) {
+		fds[i] = device_open();
+		NEED_EQ(device_ioctl(fds[i], FASTIO_IOC_SETUP, ADDR(&setup)), 0, "context %u of %u after %d races", i, most,
+			race.won);
+		setup = ctx_defaults(1);
+	}
+	for (unsigned int i = 0; i < most; i++)
+		close(fds[i]);
+}
+
 #ifdef __x86_64__
 /* A 32-bit system call from a 64-bit process: the compat path of ioctl. */
 static void compat(const void *arg)
@@ -261,6 +321,7 @@ static const struct ktap_test others[] = {
 	TEST("SETUP of bad pointers gives -EFAULT and sets nothing up", setup_pointers),
 	TEST("a second SETUP gives -EBUSY", setup_twice),
 	TEST("of SETUPs that race on one open exactly one wins", setup_race),
+	TEST("a device closed during SETUP is given back whole", closed_meanwhile, .timeout_s = 120),
 	TEST("unknown commands, sizes and directions give -ENOTTY before SETUP", unknown_commands, .timeout_s = 120),
 	TEST("unknown commands, sizes and directions give -ENOTTY after SETUP", unknown_commands, .arg = "set up", .timeout_s = 120),
 #ifdef __x86_64__

@@ -51,7 +51,7 @@ static long kept_kib(void)
 	bytes = fread(text, 1, sizeof(text) - 1, file);
 	text[bytes] = 0;
 	fclose(file);
-	for (size_t i = 0; i < sizeof(caches) / sizeof(caches[0]); i++) {
+	for (size_t i = 0; i < NR(caches); i++) {
 		const char *line = strstr(text, caches[i]);
 		long pages, slabs;
 
