@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The module's parts: module.c loads and configures, connection.c is the connection type, loop.c makes
+ * the event loop wait for the rings. All of it runs in the server's main thread.
+ */
+#ifndef FASTIO_REDIS_CORE_H
+#define FASTIO_REDIS_CORE_H
+
+#include "shim.h"
+
+#include "flow.h"
+
+/* How often lingering connections are looked after. */
+#define TICK_MS 100
+/* How long replies may take to leave when the server exits. */
+#define EXIT_DRAIN_MS 100
+
+/**
+ * struct core - the module's state
+ * @rings: NULL before the first connection, and when there is no FastIO
+ * @tried: rings_open() was tried
+ * @died: the workers are gone; flows are abandoned at the next occasion
+ * @tcp: the server's own connection type
+ * @options: for rings_open()
+ * @spin_us: how long the main thread polls before it sleeps, microseconds
+ * @port: of a listener of our own; 0 takes TCP's over
+ * @accepted: connections that came to us
+ * @plain: of these, those that were left to system calls from the beginning
+ */
+struct core {
+	struct rings *rings;
+	bool tried, died;
+	ConnectionType *tcp;
+	struct rings_options options;
+	unsigned int spin_us;
+	int port;
+	unsigned long long accepted, plain;
+};
+
+extern struct core core;
+
+/* module.c */
+bool core_open(void);
+
+/* connection.c */
+extern ConnectionType connection_type;
+void connection_accept(aeEventLoop *el, int fd, void *privdata, int mask);
+void connection_gone(struct flow *flow);
+
+/* loop.c */
+void loop_hook(void);
+void loop_unhook(void);
+
+#endif

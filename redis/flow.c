@@ -1,0 +1,690 @@
+// SPDX-License-Identifier: MIT
+/* Receiving, sending and the end of one flow. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "flow.h"
+
+/* Operations to be submitted, in the order in which they go. */
+enum {
+	WANT_SEND = 1 << 0,
+	WANT_RECEIVE = 1 << 1,
+	WANT_CANCEL = 1 << 2,
+	WANT_UNREGISTER = 1 << 3,
+	WANT_CLOSE = 1 << 4,
+};
+
+/* Send buffers begin with this and double; those larger than the second are freed once empty. */
+#define BYTES_MIN 512
+#define BYTES_KEPT 16384
+/* A worker need not wait for the end of a long batch. */
+#define SUBMIT_EVERY 16
+
+static bool reserve(struct flow_bytes *bytes, size_t length)
+{
+	size_t capacity = bytes->capacity ? bytes->capacity : BYTES_MIN;
+	char *grown;
+
+	if (length <= bytes->capacity)
+		return true;
+	while (capacity < length)
+		capacity *= 2;
+	grown = realloc(bytes->at, capacity);
+	if (!grown)
+		return false;
+	bytes->at = grown;
+	bytes->capacity = (uint32_t)capacity;
+	return true;
+}
+
+static void release(struct flow_bytes *bytes)
+{
+	free(bytes->at);
+	*bytes = (struct flow_bytes){ NULL, 0, 0 };
+}
+
+static void swap(struct flow_bytes *a, struct flow_bytes *b)
+{
+	struct flow_bytes c = *a;
+
+	*a = *b;
+	*b = c;
+}
+
+/* ------------------------------------------------------------------ submitting */
+
+static void fill(struct flow *flow, struct fastio_sqe *sqe)
+{
+	uint64_t tag;
+
+	if (flow->wants & WANT_SEND) {
+		flow->wants &= (uint8_t)~WANT_SEND;
+		tag = TAG_SEND;
+		/* Without MSG_WAITALL, so that one that is cancelled has sent nothing. */
+		fastio_prep_send(sqe, flow->fd, flow->out.at + flow->out_sent, flow->out.length - flow->out_sent, 0);
+		fastio_set_flags(sqe, FASTIO_SQE_SLOT);
+		flow->sending = true;
+	} else if (flow->wants & WANT_RECEIVE) {
+		flow->wants &= (uint8_t)~WANT_RECEIVE;
+		tag = TAG_RECEIVE;
+		fastio_prep_recv_multishot(sqe, flow->fd, flow->lane->bufs.group, 0, 0);
+		fastio_set_flags(sqe, FASTIO_SQE_SLOT);
+		flow->receiving = true;
+	} else if (flow->wants & WANT_CANCEL) {
+		flow->wants &= (uint8_t)~WANT_CANCEL;
+		tag = TAG_CANCEL;
+		fastio_prep_cancel(sqe, (uint64_t)(uintptr_t)flow | TAG_RECEIVE, 0);
+	} else if (flow->wants & WANT_UNREGISTER) {
+		flow->wants &= (uint8_t)~WANT_UNREGISTER;
+		tag = TAG_UNREGISTER;
+		fastio_prep_file_unregister(sqe, flow->fd);
+	} else {
+		flow->wants = 0;
+		tag = TAG_CLOSE;
+		fastio_prep_close(sqe, flow->fd);
+	}
+	fastio_set_data64(sqe, (uint64_t)(uintptr_t)flow | tag);
+	flow->in_flight++;
+}
+
+static void issue(struct flow *flow, uint8_t wants)
+{
+	struct lane *lane = flow->lane;
+
+	flow->wants |= wants;
+	while (flow->wants) {
+		struct fastio_sqe *sqe = fastio_get_sqe(lane->queue);
+
+		if (!sqe) {
+			flow_list_add(&lane->deferred, &flow->deferred);
+			return;
+		}
+		fill(flow, sqe);
+		if (++lane->unsubmitted == SUBMIT_EVERY) {
+			lane->unsubmitted = 0;
+			/* A worker that cannot be woken is found dead by the next wait. */
+			fastio_submit(lane->queue);
+		}
+	}
+	flow_list_remove(&lane->deferred, &flow->deferred);
+}
+
+/* ------------------------------------------------------------------ receiving */
+
+static void give_back_all(struct flow *flow)
+{
+	while (flow->first >= 0) {
+		int32_t buffer = flow->first;
+
+		flow->first = flow->lane->next[buffer];
+		lane_give_back(flow->lane, buffer);
+	}
+	flow->last = -1;
+	flow->taken = 0;
+}
+
+/* Moves what was received out of the provided buffers, which others need. Returns false without memory. */
+static bool spill(struct rings *rings, struct flow *flow)
+{
+	struct flow_bytes *bytes = &flow->spill;
+
+	if (flow->first < 0)
+		return true;
+	if (flow->spill_taken) {
+		bytes->length -= flow->spill_taken;
+		memmove(bytes->at, bytes->at + flow->spill_taken, bytes->length);
+		flow->spill_taken = 0;
+	}
+	if (!reserve(bytes, flow->received))
+		return false;
+	for (int32_t buffer = flow->first; buffer >= 0; buffer = flow->lane->next[buffer]) {
+		uint32_t skip = buffer == flow->first ? flow->taken : 0;
+		uint32_t length = flow->lane->length[buffer] - skip;
+
+		memcpy(bytes->at + bytes->length, lane_buffer(flow->lane, buffer) + skip, length);
+		bytes->length += length;
+	}
+	give_back_all(flow);
+	rings->counters.spills++;
+	return true;
+}
+
+/* Whether more is to be received now. */
+static bool may_receive(const struct flow *flow)
+{
+	return !flow->receiving && !flow->ended && !flow->error && !flow->closing && !flow->detaching &&
+	       !(flow->wants & WANT_RECEIVE) && flow->received < FLOW_RECEIVE_MAX && !flow->starved.after;
+}
+
+static bool is_readable(const struct flow *flow)
+{
+	return flow->watch_read && (flow->received || flow->ended || flow->error);
+}
+
+static bool is_writable(const struct rings *rings, const struct flow *flow)
+{
+	return flow->watch_write && (flow->error || !flow->lane || flow_room(rings, flow, SIZE_MAX));
+}
+
+static void report(struct rings *rings, struct flow *flow)
+{
+	if (is_readable(flow))
+		flow_list_add(&rings->readable, &flow->readable);
+	if (is_writable(rings, flow))
+		flow_list_add(&rings->writable, &flow->writable);
+}
+
+static void broke(struct rings *rings, struct flow *flow, int error)
+{
+	if (!flow->error)
+		flow->error = error;
+	flow->next.length = flow->out.length = flow->out_sent = 0;
+	report(rings, flow);
+}
+
+static void received(struct rings *rings, struct flow *flow, const struct fastio_cqe *cqe)
+{
+	struct lane *lane = flow->lane;
+
+	if (!fastio_cqe_more(cqe)) {
+		flow->receiving = flow->pausing = false;
+		flow->in_flight--;
+	}
+	if (fastio_cqe_has_bid(cqe)) {
+		int32_t buffer = fastio_cqe_bid(cqe);
+
+		lane->free--;
+		if (cqe->res <= 0 || flow->closing) {
+			lane_give_back(lane, buffer);
+		} else {
+			lane->length[buffer] = (uint32_t)cqe->res;
+			lane->next[buffer] = -1;
+			if (flow->first < 0)
+				flow->first = buffer;
+			else
+				lane->next[flow->last] = buffer;
+			flow->last = buffer;
+			flow->received += (size_t)cqe->res;
+			rings->counters.receives++;
+			rings->counters.received_bytes += (uint64_t)cqe->res;
+		}
+	}
+	if (!cqe->res) {
+		flow->ended = true;
+	} else if (cqe->res == -ENOBUFS) {
+		rings->counters.starvations++;
+		if (!flow->closing)
+			flow_list_add(&lane->starved, &flow->starved);
+	} else if (cqe->res < 0 && cqe->res != -ECANCELED) {
+		broke(rings, flow, -cqe->res);
+	}
+	if (flow->closing)
+		return;
+	/* Nobody will read soon, or the workers are short of buffers. */
+	if (flow->first >= 0 && (!flow->watch_read || flow->detaching) && !spill(rings, flow))
+		broke(rings, flow, ENOMEM);
+	if (flow->received >= FLOW_RECEIVE_MAX && flow->receiving && !flow->pausing) {
+		flow->pausing = true;
+		rings->counters.pauses++;
+		issue(flow, WANT_CANCEL);
+	}
+	if (may_receive(flow))
+		issue(flow, WANT_RECEIVE);
+	report(rings, flow);
+}
+
+/* Takes up to @length bytes from @from. */
+static size_t take(void *to, size_t length, const char *from, size_t available)
+{
+	size_t bytes = length < available ? length : available;
+
+	memcpy(to, from, bytes);
+	return bytes;
+}
+
+/**
+ * flow_read - moves bytes received to @to; no system call
+ *
+ * Returns how many, which may be fewer than @length; 0 says that there are none: see flow.ended and
+ * flow.error.
+ */
+size_t flow_read(struct flow *flow, void *to, size_t length)
+{
+	bool was_full = flow->received >= FLOW_RECEIVE_MAX / 2;
+	size_t done = 0;
+
+	if (flow->spill.length) {
+		done = take(to, length, flow->spill.at + flow->spill_taken, flow->spill.length - flow->spill_taken);
+		flow->spill_taken += (uint32_t)done;
+		if (flow->spill_taken == flow->spill.length) {
+			release(&flow->spill);
+			flow->spill_taken = 0;
+		}
+	}
+	while (flow->first >= 0 && done < length) {
+		struct lane *lane = flow->lane;
+		int32_t buffer = flow->first;
+		size_t bytes = take((char *)to + done, length - done,
+				    lane_buffer(lane, buffer) + flow->taken,
+				    lane->length[buffer] - flow->taken);
+
+		done += bytes;
+		flow->taken += (uint32_t)bytes;
+		if (flow->taken < lane->length[buffer])
+			break;
+		flow->first = lane->next[buffer];
+		flow->taken = 0;
+		if (flow->first < 0)
+			flow->last = -1;
+		lane_give_back(lane, buffer);
+	}
+	flow->received -= done;
+	if (was_full && flow->lane && flow->received < FLOW_RECEIVE_MAX / 2 && may_receive(flow))
+		issue(flow, WANT_RECEIVE);
+	return done;
+}
+
+/* ------------------------------------------------------------------ sending */
+
+/** flow_unsent - bytes taken by flow_write() that the socket has not */
+size_t flow_unsent(const struct flow *flow)
+{
+	return flow->out.length - flow->out_sent + flow->next.length;
+}
+
+/** flow_room - how many of @length bytes flow_write() would take now */
+size_t flow_room(const struct rings *rings, const struct flow *flow, size_t length)
+{
+	size_t unsent = flow_unsent(flow);
+	size_t most = rings->send_bytes;
+
+	if (length <= FLOW_SMALL_WRITE)
+		most += FLOW_SMALL_WRITE;
+	if (unsent >= most || (length <= FLOW_SMALL_WRITE && length > most - unsent))
+		return 0;
+	return length < most - unsent ? length : most - unsent;
+}
+
+/* Sends what is next, if nothing is being sent. */
+static void send_next(struct flow *flow)
+{
+	if (flow->sending || flow->detaching || flow->wants & WANT_SEND)
+		return;
+	if (flow->out_sent == flow->out.length) {
+		flow->out_sent = flow->out.length = 0;
+		if (flow->out.capacity > BYTES_KEPT)
+			release(&flow->out);
+		if (!flow->next.length)
+			return;
+		swap(&flow->out, &flow->next);
+	}
+	issue(flow, WANT_SEND);
+}
+
+/**
+ * flow_write - takes bytes to be sent
+ *
+ * Returns how many, beginning with the first; 0: no room (or no memory) now, watch for it.
+ */
+size_t flow_write(struct rings *rings, struct flow *flow, const struct iovec *parts, int count)
+{
+	size_t length = 0, room, done = 0;
+
+	for (int i = 0; i < count; i++)
+		length += parts[i].iov_len;
+	room = flow_room(rings, flow, length);
+	if (!room || !reserve(&flow->next, flow->next.length + room))
+		return 0;
+	for (int i = 0; i < count && done < room; i++) {
+		size_t bytes = take(flow->next.at + flow->next.length, room - done, parts[i].iov_base,
+				    parts[i].iov_len);
+
+		flow->next.length += (uint32_t)bytes;
+		done += bytes;
+	}
+	send_next(flow);
+	return done;
+}
+
+/* ------------------------------------------------------------------ watching */
+
+/** flow_requeue - puts a flow that still has something to report behind the others */
+void flow_requeue(struct rings *rings, struct flow *flow)
+{
+	report(rings, flow);
+}
+
+/** flow_watch_read - whether flow_next_readable() may return the flow */
+void flow_watch_read(struct rings *rings, struct flow *flow, bool on)
+{
+	flow->watch_read = on;
+	if (on)
+		report(rings, flow);
+	else
+		flow_list_remove(&rings->readable, &flow->readable);
+}
+
+/** flow_watch_write - whether flow_next_writable() may return the flow */
+void flow_watch_write(struct rings *rings, struct flow *flow, bool on)
+{
+	flow->watch_write = on;
+	if (on)
+		report(rings, flow);
+	else
+		flow_list_remove(&rings->writable, &flow->writable);
+}
+
+/** flow_next_readable - takes the flow that waited longest to be read, or NULL */
+struct flow *flow_next_readable(struct rings *rings)
+{
+	struct flow *flow = flow_list_first(&rings->readable, offsetof(struct flow, readable));
+
+	if (flow)
+		flow_list_remove(&rings->readable, &flow->readable);
+	return flow;
+}
+
+/** flow_next_writable - takes the flow that waited longest to be written to, or NULL */
+struct flow *flow_next_writable(struct rings *rings)
+{
+	struct flow *flow = flow_list_first(&rings->writable, offsetof(struct flow, writable));
+
+	if (flow)
+		flow_list_remove(&rings->writable, &flow->writable);
+	return flow;
+}
+
+/* ------------------------------------------------------------------ beginning and end */
+
+/** flow_init - a flow that is not on the rings */
+void flow_init(struct flow *flow, int fd)
+{
+	*flow = (struct flow){ .fd = fd, .first = -1, .last = -1 };
+}
+
+/** flow_attach - begins to receive. Returns 0, or -EUSERS when the rings carry as many flows as they can. */
+int flow_attach(struct rings *rings, struct flow *flow)
+{
+	unsigned int lanes = rings->fio ? rings->fio->nr_queues : 0;
+
+	for (unsigned int i = 0; i < lanes; i++) {
+		struct fastio_queue *queue = fastio_queue_for(rings->fio, (int)(rings->dealt++ & 0x7fffffff));
+		struct lane *lane = &rings->lanes[queue->index];
+
+		if (lane->flows >= rings->flow_max || flow->fd >= (int)rings->fio->max_slots)
+			continue;
+		lane->flows++;
+		flow->lane = lane;
+		flow_list_add(&rings->all, &flow->all);
+		rings->counters.attached++;
+		issue(flow, WANT_RECEIVE);
+		return 0;
+	}
+	rings->counters.refused++;
+	return -EUSERS;
+}
+
+static void leave_lists(struct rings *rings, struct flow *flow)
+{
+	flow_list_remove(&rings->readable, &flow->readable);
+	flow_list_remove(&rings->writable, &flow->writable);
+	flow_list_remove(&rings->lingering, &flow->lingering);
+	if (!flow->lane)
+		return;
+	flow_list_remove(&flow->lane->starved, &flow->starved);
+	flow_list_remove(&flow->lane->deferred, &flow->deferred);
+}
+
+static void leave_lane(struct rings *rings, struct flow *flow)
+{
+	leave_lists(rings, flow);
+	give_back_all(flow);
+	flow_list_remove(&rings->all, &flow->all);
+	flow->lane->flows--;
+	flow->lane = NULL;
+}
+
+static void free_bytes(struct flow *flow)
+{
+	release(&flow->out);
+	release(&flow->next);
+	release(&flow->spill);
+}
+
+/* Closes the socket by way of its ring, so that its number cannot be given to another while it is known there. */
+static void close_on_ring(struct rings *rings, struct flow *flow)
+{
+	flow_list_remove(&rings->lingering, &flow->lingering);
+	if (flow->shut)
+		shutdown(flow->fd, SHUT_RDWR);
+	issue(flow, WANT_CLOSE);
+}
+
+/** flow_stop_lingering - a closing flow gives up what is not sent yet */
+void flow_stop_lingering(struct rings *rings, struct flow *flow)
+{
+	rings->counters.abandoned++;
+	/* The peer must learn at once that more is missing, even while a child has the descriptor as well. */
+	flow->shut = true;
+	close_on_ring(rings, flow);
+}
+
+/** flow_shutdown - shutdown(2) for both directions once everything is sent */
+void flow_shutdown(struct flow *flow)
+{
+	flow->shut = true;
+	if (!flow->lane || flow->error || !flow_unsent(flow))
+		shutdown(flow->fd, SHUT_RDWR);
+}
+
+/**
+ * flow_close - sends what was written, up to FLOW_LINGER_MS, and closes the socket
+ *
+ * rings.on_gone is called when all is over, perhaps before this returns.
+ */
+void flow_close(struct rings *rings, struct flow *flow)
+{
+	leave_lists(rings, flow);
+	flow->watch_read = flow->watch_write = false;
+	flow->closing = true;
+	if (!flow->lane) {
+		close(flow->fd);
+		free_bytes(flow);
+		rings->on_gone(flow);
+		return;
+	}
+	give_back_all(flow);
+	flow->wants &= flow->error ? 0 : WANT_SEND;
+	if (flow->error || !flow_unsent(flow)) {
+		close_on_ring(rings, flow);
+		return;
+	}
+	if (flow->wants)
+		issue(flow, 0);
+	rings->counters.lingered++;
+	flow->linger_until_ms = rings_now_ms() + FLOW_LINGER_MS;
+	flow_list_add(&rings->lingering, &flow->lingering);
+	if (rings->lingering.length > FLOW_LINGERING_MAX)
+		flow_stop_lingering(rings, flow_list_first(&rings->lingering, offsetof(struct flow, lingering)));
+}
+
+/* The workers know the socket no more. */
+static void gone(struct rings *rings, struct flow *flow)
+{
+	leave_lane(rings, flow);
+	free_bytes(flow);
+	rings->on_gone(flow);
+}
+
+/* Writes what the rings did not send. Returns 0 or why it cannot. */
+static int write_rest(struct flow *flow, uint64_t until_ms)
+{
+	struct flow_bytes *parts[] = { &flow->out, &flow->next };
+
+	for (int i = 0; i < 2; i++) {
+		while (flow->out_sent < parts[i]->length) {
+			ssize_t sent = send(flow->fd, parts[i]->at + flow->out_sent,
+					    parts[i]->length - flow->out_sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+			struct pollfd wait = { .fd = flow->fd, .events = POLLOUT };
+			uint64_t now_ms = rings_now_ms();
+
+			if (sent >= 0)
+				flow->out_sent += (uint32_t)sent;
+			else if (errno != EAGAIN && errno != EINTR)
+				return -errno;
+			else if (now_ms >= until_ms)
+				return -ETIMEDOUT;
+			else
+				poll(&wait, 1, (int)(until_ms - now_ms));
+		}
+		flow->out_sent = 0;
+	}
+	return 0;
+}
+
+/**
+ * flow_detach - takes the socket off the rings, for system calls from now on
+ *
+ * Everything written has gone to the socket when this returns; bytes received stay for flow_read().
+ *
+ * Returns 0, or -errno with flow.error set: the peer or the workers did not move for FLOW_DETACH_MS.
+ */
+int flow_detach(struct rings *rings, struct flow *flow)
+{
+	uint64_t until_ms = rings_now_ms() + FLOW_DETACH_MS;
+	int ret;
+
+	if (!flow->lane)
+		return 0;
+	flow->detaching = true;
+	flow->wants = 0;
+	flow_list_remove(&flow->lane->starved, &flow->starved);
+	issue(flow, WANT_UNREGISTER);
+	while (flow->in_flight || flow->wants) {
+		if (!rings->fio || rings_now_ms() > until_ms) {
+			flow->error = ETIMEDOUT;
+			flow->detaching = false;
+			return -ETIMEDOUT;
+		}
+		rings_submit(rings);
+		rings_wait(rings, 1000, 0);
+		rings_harvest(rings);
+	}
+	if (!spill(rings, flow))
+		flow->error = ENOMEM;
+	leave_lane(rings, flow);
+	flow->detaching = false;
+	rings->counters.detached++;
+	ret = flow->error ? -flow->error : write_rest(flow, until_ms);
+	if (ret)
+		flow->error = -ret;
+	release(&flow->out);
+	release(&flow->next);
+	report(rings, flow);
+	return ret;
+}
+
+/**
+ * flow_abandon - takes a flow off rings that are dead
+ *
+ * How much of a send in flight has gone out is not known: such a flow is broken. The others can go
+ * on with system calls.
+ */
+void flow_abandon(struct rings *rings, struct flow *flow)
+{
+	bool unknown = flow->sending;
+
+	flow->in_flight = flow->wants = 0;
+	flow->receiving = flow->pausing = flow->sending = false;
+	if (flow->closing) {
+		close(flow->fd);
+		gone(rings, flow);
+		return;
+	}
+	if (!spill(rings, flow))
+		unknown = true;
+	leave_lane(rings, flow);
+	rings->counters.detached++;
+	if (!flow->error && unknown)
+		flow->error = EIO;
+	if (!flow->error)
+		flow->error = -write_rest(flow, rings_now_ms());
+	release(&flow->out);
+	release(&flow->next);
+	report(rings, flow);
+}
+
+/* ------------------------------------------------------------------ completions */
+
+static void sent(struct rings *rings, struct flow *flow, int res)
+{
+	flow->sending = false;
+	if (flow->error) {
+		/* What was left is given up already. */
+	} else if (res > 0) {
+		flow->out_sent += (uint32_t)res;
+		rings->counters.sends++;
+		rings->counters.sent_bytes += (uint64_t)res;
+	} else if (res != -ECANCELED && res != -EAGAIN) {
+		broke(rings, flow, res ? -res : EPIPE);
+	}
+	if (!flow->error && !flow->detaching)
+		send_next(flow);
+	if (flow->lingering.after && (flow->error || !flow_unsent(flow)))
+		close_on_ring(rings, flow);
+	else if (flow->shut && !flow->closing && !flow_unsent(flow))
+		shutdown(flow->fd, SHUT_RDWR);
+	report(rings, flow);
+}
+
+/** flow_completed - what a completion means for its flow, which may be gone afterwards */
+void flow_completed(struct rings *rings, struct flow *flow, enum flow_tag tag, const struct fastio_cqe *cqe)
+{
+	switch (tag) {
+	case TAG_RECEIVE:
+		received(rings, flow, cqe);
+		break;
+	case TAG_SEND:
+		flow->in_flight--;
+		sent(rings, flow, cqe->res);
+		break;
+	case TAG_CLOSE:
+		flow->in_flight--;
+		/* Refused: then nobody but us knows the descriptor. */
+		if (cqe->res < 0 && cqe->res != -EBADF)
+			close(flow->fd);
+		flow->fd = -1;
+		break;
+	case TAG_CANCEL: /* what it did shows in the receive's own completion */
+	case TAG_UNREGISTER: /* there may have been no slot yet */
+	case TAG_POLL:
+	case TAG_MASK:
+		flow->in_flight--;
+		break;
+	}
+	if (flow->closing && flow->fd < 0 && !flow->in_flight)
+		gone(rings, flow);
+}
+
+/** flow_catch_up - submits what found no room, and receives what found no buffer */
+void flow_catch_up(struct lane *lane)
+{
+	size_t turns = lane->deferred.length;
+	struct flow *flow;
+
+	while (turns-- && (flow = flow_list_first(&lane->deferred, offsetof(struct flow, deferred)))) {
+		if (!fastio_sq_space(lane->queue))
+			break;
+		issue(flow, 0);
+	}
+	turns = lane->free;
+	while (turns-- && (flow = flow_list_first(&lane->starved, offsetof(struct flow, starved)))) {
+		flow_list_remove(&lane->starved, &flow->starved);
+		if (may_receive(flow))
+			issue(flow, WANT_RECEIVE);
+	}
+}

@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: MIT
+/* Loading, options, INFO. */
+#include "core.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <sched.h>
+
+struct core core = {
+	.options = {
+		.workers = 1,
+		.idle_us = 1000,
+		.first_cpu = FASTIO_NO_CPU,
+		.send_bytes = 65536,
+		.backend = FASTIO_BACKEND_KERNEL,
+	},
+	.spin_us = 20,
+};
+
+/* ------------------------------------------------------------------ options */
+
+enum option { OPT_WORKERS, OPT_SPIN, OPT_IDLE, OPT_SEND, OPT_HYBRID, OPT_CPU, OPT_PORT };
+
+struct option_rule {
+	const char *name;
+	long long least, most;
+	/* Can be set while the server runs; the others only at its start. */
+	bool any_time;
+};
+
+static const struct option_rule option_rules[] = {
+	[OPT_WORKERS] = { "workers", 0, FASTIO_MAX_WORKERS - 1, false },
+	[OPT_SPIN] = { "spin-us", 0, 1000000, true },
+	[OPT_IDLE] = { "idle-us", 0, FASTIO_MAX_IDLE_US, false },
+	[OPT_SEND] = { "send-buffer", 4096, 16 * 1024 * 1024, true },
+	[OPT_HYBRID] = { "hybrid", 0, FASTIO_SELF_WEIGHT_FULL, false },
+	[OPT_CPU] = { "first-cpu", -1, 1023, false },
+	[OPT_PORT] = { "port", 0, 65535, false },
+};
+
+#define OPTIONS (sizeof(option_rules) / sizeof(option_rules[0]))
+
+static long long get_option(enum option option)
+{
+	switch (option) {
+	case OPT_WORKERS:
+		return core.options.workers;
+	case OPT_SPIN:
+		return core.spin_us;
+	case OPT_IDLE:
+		return core.options.idle_us;
+	case OPT_SEND:
+		return (long long)core.options.send_bytes;
+	case OPT_HYBRID:
+		return core.options.self_weight;
+	case OPT_CPU:
+		return core.options.first_cpu;
+	case OPT_PORT:
+		return core.port;
+	}
+	return 0;
+}
+
+static void set_option(enum option option, long long value)
+{
+	switch (option) {
+	case OPT_WORKERS:
+		core.options.workers = (unsigned int)value;
+		break;
+	case OPT_SPIN:
+		core.spin_us = (unsigned int)value;
+		break;
+	case OPT_IDLE:
+		core.options.idle_us = (unsigned int)value;
+		break;
+	case OPT_SEND:
+		core.options.send_bytes = (size_t)value;
+		if (core.rings)
+			core.rings->send_bytes = (size_t)value;
+		break;
+	case OPT_HYBRID:
+		core.options.self_weight = (unsigned int)value;
+		break;
+	case OPT_CPU:
+		core.options.first_cpu = (int)value;
+		break;
+	case OPT_PORT:
+		core.port = (int)value;
+		break;
+	}
+}
+
+static long long config_get(const char *name, void *which)
+{
+	(void)name;
+	return get_option((enum option)((const struct option_rule *)which - option_rules));
+}
+
+static int config_set(const char *name, long long value, void *which, MODULE_TYPE(String) **error)
+{
+	const struct option_rule *rule = which;
+	enum option option = (enum option)(rule - option_rules);
+
+	(void)name;
+	if (value == get_option(option))
+		return MODULE_CONST(OK);
+	if (!rule->any_time && core.tried) {
+		*error = createStringObject("can only be set when the server starts", 38);
+		return MODULE_CONST(ERR);
+	}
+	set_option(option, value);
+	return MODULE_CONST(OK);
+}
+
+static bool parse_backend(const char *word)
+{
+	if (!strcasecmp(word, "kernel"))
+		core.options.backend = FASTIO_BACKEND_KERNEL;
+	else if (!strcasecmp(word, "user"))
+		core.options.backend = FASTIO_BACKEND_USER;
+	else
+		return false;
+	return true;
+}
+
+/* One "name value" of the module's arguments. Returns false, and says why, if it is none. */
+static bool parse_argument(const char *name, const char *word)
+{
+	long long value;
+
+	if (!strcasecmp(name, "backend")) {
+		if (parse_backend(word))
+			return true;
+		serverLog(LL_WARNING, "FastIO: backend: found '%s', expected kernel or user", word);
+		return false;
+	}
+	for (size_t i = 0; i < OPTIONS; i++) {
+		const struct option_rule *rule = &option_rules[i];
+
+		if (strcasecmp(name, rule->name))
+			continue;
+		if (!string2ll(word, strlen(word), &value) || value < rule->least || value > rule->most) {
+			serverLog(LL_WARNING, "FastIO: %s: found '%s', expected a number from %lld to %lld", name, word,
+				  rule->least, rule->most);
+			return false;
+		}
+		set_option((enum option)i, value);
+		return true;
+	}
+	serverLog(LL_WARNING,
+		  "FastIO: found argument '%s', expected workers, spin-us, idle-us, send-buffer, hybrid, "
+		  "first-cpu, port or backend",
+		  name);
+	return false;
+}
+
+static bool parse_arguments(MODULE_TYPE(String) **argv, int argc)
+{
+	for (int i = 0; i < argc; i += 2) {
+		if (i + 1 == argc) {
+			serverLog(LL_WARNING, "FastIO: argument '%s' has no value", (const char *)argv[i]->ptr);
+			return false;
+		}
+		if (!parse_argument(argv[i]->ptr, argv[i + 1]->ptr))
+			return false;
+	}
+	return true;
+}
+
+static bool register_options(MODULE_TYPE(Ctx) *ctx)
+{
+	for (size_t i = 0; i < OPTIONS; i++) {
+		const struct option_rule *rule = &option_rules[i];
+
+		if (MODULE(RegisterNumericConfig)(ctx, rule->name, get_option((enum option)i),
+						  MODULE_CONST(CONFIG_DEFAULT), rule->least, rule->most, config_get,
+						  config_set, NULL, (void *)rule) == MODULE_CONST(ERR))
+			return false;
+	}
+	return MODULE(LoadConfigs)(ctx) == MODULE_CONST(OK);
+}
+
+/* ------------------------------------------------------------------ the rings */
+
+static void drain_at_exit(void)
+{
+	if (core.rings && core.rings->fio && !rings_are_foreign())
+		rings_drain(core.rings, EXIT_DRAIN_MS);
+}
+
+static shim_timer tick(struct aeEventLoop *el, long long id, void *data)
+{
+	(void)el;
+	(void)id;
+	(void)data;
+	if (!core_open())
+		return AE_NOMORE;
+	rings_expire(core.rings);
+	return TICK_MS;
+}
+
+/*
+ * Sets the rings up, the first time that it is called: after the server became a daemon, and when it has no
+ * more libraries to load. Returns whether connections go on rings.
+ */
+bool core_open(void)
+{
+	struct fastio_error error = { "" };
+	int ret;
+
+	if (core.tried)
+		return core.rings && core.rings->fio;
+	core.tried = true;
+	core.options.flows_max = server.maxclients;
+	if (sysconf(_SC_NPROCESSORS_ONLN) == 1)
+		core.spin_us = 0;
+	ret = rings_open(&core.rings, &core.options, connection_gone, &error);
+	if (ret) {
+		core.rings = NULL;
+		serverLog(LL_WARNING, "FastIO: serving through plain sockets: %s%s%s", error.message,
+			  *error.message ? ": " : "", fastio_strerror(ret));
+		return false;
+	}
+	loop_hook();
+	atexit(drain_at_exit);
+	serverLog(LL_NOTICE, "FastIO: %u workers%s, %s back end", core.options.workers,
+		  core.options.workers ? "" : " (inline)",
+		  core.rings->fio->backend == FASTIO_BACKEND_KERNEL ? "kernel" : "user-space");
+	return true;
+}
+
+/* ------------------------------------------------------------------ INFO */
+
+static void info_counter(MODULE_TYPE(InfoCtx) *info, const char *name, unsigned long long value)
+{
+	MODULE(InfoAddFieldULongLong)(info, name, value);
+}
+
+static void info_workers(MODULE_TYPE(InfoCtx) *info)
+{
+	for (unsigned int i = 0; i < core.rings->nr_lanes; i++) {
+		struct fastio_stats stats;
+		char name[32];
+
+		if (fastio_get_stats(core.rings->lanes[i].queue, &stats))
+			continue;
+		snprintf(name, sizeof(name), "ring%u", i);
+		MODULE(InfoBeginDictField)(info, name);
+		info_counter(info, "flows", core.rings->lanes[i].flows);
+		info_counter(info, "submitted", stats.submitted);
+		info_counter(info, "completed", stats.completed);
+		info_counter(info, "batches", stats.batches);
+		info_counter(info, "in_flight", stats.in_flight);
+		info_counter(info, "sleeps", stats.sleeps);
+		info_counter(info, "enters", stats.enters);
+		MODULE(InfoEndDictField)(info);
+	}
+}
+
+static const char *mode(void)
+{
+	if (!core.rings)
+		return core.tried ? "plain" : "idle";
+	if (!core.rings->fio)
+		return "abandoned";
+	if (!core.options.workers)
+		return "inline";
+	return core.options.self_weight ? "hybrid" : "workers";
+}
+
+static void info(MODULE_TYPE(InfoCtx) *ctx, int for_crash_report)
+{
+	const struct rings *rings = core.rings;
+
+	MODULE(InfoAddSection)(ctx, "");
+	MODULE(InfoAddFieldCString)(ctx, "mode", mode());
+	info_counter(ctx, "workers", core.options.workers);
+	info_counter(ctx, "accepted", core.accepted);
+	info_counter(ctx, "plain", core.plain);
+	if (!rings)
+		return;
+	MODULE(InfoAddFieldCString)
+	(ctx, "backend", core.options.backend == FASTIO_BACKEND_KERNEL ? "kernel" : "user");
+	info_counter(ctx, "flows", rings->all.length);
+	info_counter(ctx, "attached", rings->counters.attached);
+	info_counter(ctx, "detached", rings->counters.detached);
+	info_counter(ctx, "refused", rings->counters.refused);
+	info_counter(ctx, "receives", rings->counters.receives);
+	info_counter(ctx, "received_bytes", rings->counters.received_bytes);
+	info_counter(ctx, "sends", rings->counters.sends);
+	info_counter(ctx, "sent_bytes", rings->counters.sent_bytes);
+	info_counter(ctx, "lingering", rings->lingering.length);
+	info_counter(ctx, "lingered", rings->counters.lingered);
+	info_counter(ctx, "linger_timeouts", rings->counters.abandoned);
+	info_counter(ctx, "receive_pauses", rings->counters.pauses);
+	info_counter(ctx, "buffer_starvations", rings->counters.starvations);
+	info_counter(ctx, "buffer_spills", rings->counters.spills);
+	info_counter(ctx, "waits", rings->counters.waits);
+	info_counter(ctx, "sleeps", rings->counters.wakes);
+	if (!for_crash_report && rings->fio)
+		info_workers(ctx);
+}
+
+/* ------------------------------------------------------------------ loading */
+
+/* The structures of this object must be those of the server that loads it. */
+static bool check_build(void)
+{
+	int version = MODULE(GetServerVersion)();
+	const ElfW(Sym) *symbol = NULL;
+	Dl_info where;
+
+	if (version != SHIM_VERSION_NUM) {
+		serverLog(LL_WARNING, "FastIO: found server version %d.%d.%d, expected %s " SHIM_VERSION, version >> 16,
+			  version >> 8 & 255, version & 255, SHIM_SERVER);
+		return false;
+	}
+	if (!dladdr1(&server, &where, (void **)&symbol, RTLD_DL_SYMENT) || !symbol || symbol->st_size != sizeof(server)) {
+		serverLog(LL_WARNING,
+			  "FastIO: found a server whose state has %llu bytes, expected the %zu of Debian's " SHIM_SERVER
+			  " " SHIM_VERSION,
+			  symbol ? (unsigned long long)symbol->st_size : 0, sizeof(server));
+		return false;
+	}
+	return true;
+}
+
+/* Why this server cannot use FastIO, or NULL. */
+static const char *refusal(MODULE_TYPE(Ctx) *ctx)
+{
+	if (!(MODULE(GetContextFlags)(ctx) & MODULE_CONST(CTX_FLAGS_SERVER_STARTUP)))
+		return "can be loaded only when the server starts: use loadmodule in its configuration";
+	if (server.sentinel_mode)
+		return "a Sentinel has no use for it";
+	if (server.io_threads_num > 1)
+		return "io-threads must be 1: FastIO's workers do that work";
+	if (strcmp(aeGetApiName(), "epoll"))
+		return "this server's event loop does not use epoll";
+	if (core.options.self_weight && !core.options.workers)
+		return "hybrid needs workers; with none it is inline anyway";
+	return NULL;
+}
+
+static bool add_listener(void)
+{
+	int index = connectionIndexByType("fastio");
+	connListener *listener;
+
+	if (index < 0)
+		return false;
+	listener = &server.listeners[index];
+	listener->bindaddr = server.bindaddr;
+	listener->bindaddr_count = server.bindaddr_count;
+	listener->port = core.port;
+	listener->ct = &connection_type;
+	return true;
+}
+
+int MODULE(OnLoad)(void *ctx, MODULE_TYPE(String) **argv, int argc);
+int MODULE(OnUnload)(void *ctx);
+
+int MODULE(OnLoad)(void *ctx, MODULE_TYPE(String) **argv, int argc)
+{
+	const char *why;
+
+	if (MODULE(Init)(ctx, "fastio", 1, MODULE_CONST(APIVER_1)) == MODULE_CONST(ERR) || !check_build())
+		return MODULE_CONST(ERR);
+	if (!register_options(ctx) || !parse_arguments(argv, argc))
+		return MODULE_CONST(ERR);
+	why = refusal(ctx);
+	if (why) {
+		serverLog(LL_WARNING, "FastIO: %s", why);
+		return MODULE_CONST(ERR);
+	}
+	MODULE(SetModuleOptions)(ctx, MODULE_CONST(OPTIONS_HANDLE_REPL_ASYNC_LOAD));
+	MODULE(RegisterInfoFunc)(ctx, info);
+	core.tcp = connectionByType(CONN_TYPE_SOCKET);
+	if (!core.tcp || connTypeRegister(&connection_type) != C_OK || (core.port && !add_listener())) {
+		serverLog(LL_WARNING, "FastIO: the server has no room for another connection type");
+		return MODULE_CONST(ERR);
+	}
+	if (!core.port)
+		core.tcp->accept_handler = connection_accept;
+	aeCreateTimeEvent(server.el, 0, tick, NULL, NULL);
+	return MODULE_CONST(OK);
+}
+
+int MODULE(OnUnload)(void *ctx)
+{
+	(void)ctx;
+	serverLog(LL_WARNING, "FastIO: cannot be unloaded: connections use it");
+	return MODULE_CONST(ERR);
+}
