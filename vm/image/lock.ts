@@ -6,20 +6,23 @@ import { projectRoot } from '../paths.js';
 import { architectures, kernels, type Arch } from '../vm.js';
 
 /** Every lock file there is; the first part says for what, the last for which architecture. */
-export const lockIds: readonly string[] = architectures.flatMap((arch) => [
-  `guest-${arch}`,
-  ...kernels.map((series) => `kernel-${series}-${arch}`),
-  `run-${arch}`,
-  `build-${arch}`,
-]);
+export const lockIds: readonly string[] = [
+  ...architectures.flatMap((arch) => [
+    `guest-${arch}`,
+    ...kernels.map((series) => `kernel-${series}-${arch}`),
+    `run-${arch}`,
+    `build-${arch}`,
+  ]),
+  'sources',
+];
 
-/** One package, exactly. */
+/** One package, exactly; or one file of a source package, named `redis.orig` or `redis.debian`. */
 export interface LockedPackage {
   readonly name: string;
-  /** Debian's name: arm64, amd64 or all. */
+  /** Debian's name: arm64, amd64, all or source. */
   readonly arch: string;
   readonly version: string;
-  /** Of the .deb, 64 lower-case hex digits. */
+  /** Of the file, 64 lower-case hex digits. */
   readonly sha256: string;
   readonly sizeBytes: number;
   /** Path below a mirror's base, not percent-encoded. */
@@ -41,7 +44,7 @@ export function debianArch(arch: Arch): 'arm64' | 'amd64' {
   return arch === 'arm64' ? 'arm64' : 'amd64';
 }
 
-/** Total size of the .deb files. */
+/** Total size of the files. */
 export function lockBytes(lock: Lock): number {
   return lock.packages.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
 }
@@ -127,11 +130,15 @@ function parsePackages(lines: readonly string[], from: number, id: string, fail:
 
 const fields: readonly (readonly [string, RegExp, string])[] = [
   ['name', /^[a-z0-9][a-z0-9+.-]+$/, 'a package name'],
-  ['architecture', /^(arm64|amd64|all)$/, 'arm64, amd64 or all'],
+  ['architecture', /^(arm64|amd64|all|source)$/, 'arm64, amd64, all or source'],
   ['version', /^[A-Za-z0-9.+~:-]+$/, 'a Debian version'],
   ['sha256', /^[0-9a-f]{64}$/, '64 hex digits'],
   ['size', /^[1-9][0-9]{0,9}$/, 'a number of bytes'],
-  ['path', /^pool\/(?!.*\.\.)[A-Za-z0-9.+~_:/-]+\.deb$/, 'a path pool/….deb'],
+  [
+    'path',
+    /^pool\/(?!.*\.\.)[A-Za-z0-9.+~_:/-]+\.(deb|tar\.(gz|xz))$/,
+    'a path pool/… that ends in .deb, .tar.gz or .tar.xz',
+  ],
 ];
 
 function parsePackage(text: string, fail: (found: string, wanted: string) => FastioError): LockedPackage {
@@ -151,6 +158,7 @@ function parsePackage(text: string, fail: (found: string, wanted: string) => Fas
 }
 
 function archesFor(id: string): readonly string[] {
+  if (id === 'sources') return ['source'];
   // Compilers target both architectures, so their libraries are of both.
   if (id.startsWith('build-')) return ['amd64', 'arm64', 'all'];
   return [id.endsWith('arm64') ? 'arm64' : 'amd64', 'all'];

@@ -16,6 +16,7 @@ const PackageFile = z.strictObject({
   kernel: z.strictObject({ '6.12': Kernel, '6.1': Kernel }),
   run: z.array(Names),
   build: z.array(Names),
+  sources: Names,
 });
 
 /** What to ask apt for to make one lock. */
@@ -31,6 +32,8 @@ export interface Wanted {
   readonly onTopOf?: Wanted;
   /** Kernels by their suite, and which of their packages are added. */
   readonly kernels: readonly { readonly suite: string; readonly parts: 'image and headers' | 'kbuild' }[];
+  /** `packages` are source packages. */
+  readonly isSource?: boolean;
 }
 
 /** @throws FastioError USAGE for an unknown id, INPUT_INVALID for a bad packages.yaml. */
@@ -49,6 +52,9 @@ export async function wantedPackages(id: string): Promise<Wanted> {
     kernels: [],
   } as const;
   const userland = expand([...file.essential, ...file.guest.flat()]);
+  if (id === 'sources') {
+    return { ...common, suites: [file.suite], packages: file.sources, isSource: true };
+  }
   if (id.startsWith('guest-')) return { ...common, packages: userland };
   if (id.startsWith('run-')) return { ...common, packages: expand(file.run.flat()) };
   if (id.startsWith('build-')) {

@@ -15,6 +15,7 @@ import {
 } from './lock.js';
 import { mirrorList } from './mirrors.js';
 import { wantedPackages, type Wanted } from './packages.js';
+import { sourceFiles } from './refresh-sources.js';
 import type { Work } from './work.js';
 
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
@@ -38,6 +39,8 @@ export async function refreshLock(id: string, options: RefreshOptions): Promise<
   const mirror = options.mirror ?? mirrorList('').at(0) ?? '';
   options.report({ kind: 'stage', name: 'lock', detail: id });
   const apt = await prepareApt(wanted, mirror, options.signal);
+  if (wanted.isSource === true)
+    return await writeLock(wanted, await sourceFiles(apt.run, wanted), apt, options);
   const index = await readIndices(apt);
   const below = wanted.onTopOf === undefined ? [] : await resolve(apt, index, wanted.onTopOf.packages);
   const kernels = wanted.kernels.map((kernel) => ({
@@ -53,9 +56,18 @@ export async function refreshLock(id: string, options: RefreshOptions): Promise<
     parts === 'kbuild' ? [] : [image, headers, common],
   );
   const packages = [...subtract(all, below, wanted), ...alone];
+  return await writeLock(wanted, packages, apt, options);
+}
+
+async function writeLock(
+  { id, suites }: Wanted,
+  packages: readonly Pick<Indexed, 'entry' | 'suite'>[],
+  apt: Apt,
+  options: RefreshOptions,
+): Promise<Lock> {
   const text = formatLock({
     id,
-    suites: wanted.suites.filter((suite) => packages.some((item) => item.suite === suite)),
+    suites: suites.filter((suite) => packages.some((item) => item.suite === suite)),
     snapshot: await snapshotTime(apt),
     packages: packages.map(({ entry }) => entry),
   });
@@ -130,7 +142,10 @@ async function prepareApt(wanted: Wanted, mirror: string, signal: AbortSignal): 
   await write('status', []);
   await write(
     'sources.list',
-    wanted.suites.map((suite) => `deb [signed-by=${keyring}] ${mirror} ${suite} main`),
+    wanted.suites.map(
+      (suite) =>
+        `${wanted.isSource === true ? 'deb-src' : 'deb'} [signed-by=${keyring}] ${mirror} ${suite} main`,
+    ),
   );
   await write(
     'etc/preferences',

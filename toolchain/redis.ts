@@ -1,0 +1,46 @@
+import { join } from 'node:path';
+import { serverSources } from '../vm/image/source-package.js';
+import type { Arch } from '../vm/vm.js';
+import type { Placed } from './artifacts.js';
+import type { BuildOptions } from './build.js';
+import type { SourceTree } from './sources.js';
+import { buildC } from './targets.js';
+
+/** The servers there are modules for. */
+export const redisServers = ['valkey', 'redis'] as const;
+export type RedisServer = (typeof redisServers)[number];
+
+/** What of a server's sources its headers are spread over. */
+const headers = [
+  'src',
+  ...['hiredis', 'linenoise', 'lua', 'hdr_histogram', 'fpconv', 'fast_float'].map((name) => `deps/${name}`),
+];
+
+/** The modules for Debian's Valkey and Redis. `asan` has address and undefined-behaviour checks. */
+export async function redisModules(
+  projectRoot: string,
+  arch: Arch,
+  options: BuildOptions,
+  flavour: 'release' | 'asan' = 'release',
+): Promise<readonly Placed[]> {
+  const sources = await serverSources(options);
+  const trees: readonly SourceTree[] = [
+    { directory: join(projectRoot, 'redis'), mount: 'redis' },
+    { directory: join(projectRoot, 'lib'), mount: 'lib' },
+    { directory: join(projectRoot, 'kmod/include'), mount: 'kmod/include' },
+    ...redisServers.map((name) => ({
+      directory: join(sources, name),
+      include: headers,
+      mount: `servers/${name}`,
+    })),
+  ];
+  const outputs = redisServers.map((name) => `redis/build/${flavour}/fastio-${name}.so`);
+  const built = await buildC(
+    { name: 'redis modules', arch, trees, makeIn: 'redis', makeArgs: [`FLAVOUR=${flavour}`], outputs },
+    options,
+  );
+  return redisServers.map((name, index) => ({
+    from: join(built.directory, outputs[index] ?? ''),
+    to: `modules/fastio-${name}.so`,
+  }));
+}
