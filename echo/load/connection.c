@@ -55,6 +55,38 @@ void connection_fail(struct sender *sender, struct connection *connection, enum 
 		window_wake(window);
 }
 
+/* Sends a request and receives its reply, both whole. Returns false after counting an error. */
+static bool exchange_now(struct sender *sender, struct connection *connection)
+{
+	const struct exchange *exchange = &connection->exchange;
+	uint64_t deadline = now_ns() + sender->settings->timeout_ns;
+
+	connection->sent = connection->received = 0;
+	while (connection->sent < shape_bytes(&exchange->request)) {
+		struct pollfd wait = { .fd = connection->fd, .events = POLLOUT };
+
+		if (!connection_send(sender, connection))
+			return false;
+		if (connection->sent < shape_bytes(&exchange->request))
+			poll(&wait, 1, FINISH_MS);
+	}
+	while (connection->received < shape_bytes(&exchange->reply)) {
+		size_t left = shape_bytes(&exchange->reply) - connection->received;
+		ssize_t received = recv(connection->fd, sender->buffer, left, 0);
+
+		if (received < 0 && (errno == EAGAIN || errno == EINTR) && now_ns() < deadline)
+			continue;
+		if (received <= 0 || shape_check(sender->buffer, &exchange->reply, connection->received,
+						 (size_t)received) < (size_t)received) {
+			connection_fail(sender, connection, received > 0 ? ERROR_WRONG_BYTES : ERROR_CONNECT,
+					"preparing: %s", received > 0 ? "another reply than expected" : "no reply");
+			return false;
+		}
+		connection->received += (uint32_t)received;
+	}
+	return true;
+}
+
 int connection_open(struct sender *sender, struct connection *connection)
 {
 	const struct settings *settings = sender->settings;
@@ -80,6 +112,12 @@ int connection_open(struct sender *sender, struct connection *connection)
 				errno == EINPROGRESS ? "no answer within the timeout" : strerror(errno));
 		return -1;
 	}
+	for (unsigned int step = 0;
+	     protocol_preparation(settings->protocol, step, &connection->exchange, settings->seed, connection->id,
+				  (uint32_t)settings->message_bytes);
+	     step++)
+		if (!exchange_now(sender, connection))
+			return -1;
 	return 0;
 }
 
@@ -107,14 +145,16 @@ void connection_begin(struct sender *sender, struct connection *connection, uint
 	connection->sent_ns = now;
 	connection->sent = 0;
 	connection->received = 0;
-	connection->key = pattern_key(sender->settings->seed, connection->id, connection->sequence);
+	protocol_exchange(sender->settings->protocol, &connection->exchange, sender->settings->seed, connection->id,
+			  connection->sequence, (uint32_t)sender->settings->message_bytes);
 	connection->busy = true;
 	sender->busy_count++;
 }
 
 bool connection_send(struct sender *sender, struct connection *connection)
 {
-	size_t size = sender->settings->message_bytes;
+	const struct shape *request = &connection->exchange.request;
+	size_t size = shape_bytes(request);
 
 	while (connection->sent < size) {
 		size_t length = size - connection->sent;
@@ -122,7 +162,7 @@ bool connection_send(struct sender *sender, struct connection *connection)
 
 		if (length > sender->buffer_bytes)
 			length = sender->buffer_bytes;
-		pattern_fill(sender->buffer, connection->key, connection->sent, length);
+		shape_fill(sender->buffer, request, connection->sent, length);
 		sent = send(connection->fd, sender->buffer, length, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (sent < 0) {
 			if (errno == EAGAIN)
@@ -141,26 +181,44 @@ bool connection_send(struct sender *sender, struct connection *connection)
 static void fail_wrong(struct sender *sender, struct connection *connection, size_t good, size_t length)
 {
 	const struct settings *settings = sender->settings;
+	const struct shape *reply = &connection->exchange.reply;
 	const unsigned char *bytes = sender->buffer;
 	size_t at = connection->received + good;
+	/* Whose bytes they are can be said of whole words of a message that this buffer holds. */
+	size_t first = connection->received > reply->text_bytes ? 0 : reply->text_bytes - connection->received;
+	size_t aligned = good >= first ? first + (good - first) / 8 * 8 : good;
 	unsigned char expected;
 	char owner[96] = "";
 	uint32_t whose;
 	uint64_t which;
 
-	pattern_fill(&expected, connection->key, at, 1);
-	if (pattern_origin(bytes + good / 8 * 8, settings->seed, connection->received + good / 8 * 8,
-			   length - good / 8 * 8, (uint32_t)settings->connections, &whose, &which))
+	shape_fill(&expected, reply, at, 1);
+	if (at >= reply->text_bytes && at < reply->text_bytes + reply->message_bytes &&
+	    pattern_origin(bytes + aligned, settings->seed, connection->received + aligned - reply->text_bytes,
+			   length - aligned, (uint32_t)settings->connections, &whose, &which))
 		snprintf(owner, sizeof(owner), "; these bytes are of connection %u, message %llu", whose,
 			 (unsigned long long)which);
 	connection_fail(sender, connection, ERROR_WRONG_BYTES, "byte %zu of %zu: found 0x%02x, expected 0x%02x%s", at,
-			(size_t)settings->message_bytes, bytes[good], expected, owner);
+			shape_bytes(reply), bytes[good], expected, owner);
+}
+
+/* How many bytes of the reply may be here: of an echo, as many as were sent. */
+static size_t due_bytes(const struct sender *sender, const struct connection *connection)
+{
+	if (!connection->busy)
+		return 0;
+	if (sender->settings->protocol == PROTOCOL_ECHO)
+		return connection->sent - connection->received;
+	if (connection->sent < shape_bytes(&connection->exchange.request))
+		return 0;
+	return shape_bytes(&connection->exchange.reply) - connection->received;
 }
 
 enum receive_result connection_receive(struct sender *sender, struct connection *connection, int flags)
 {
-	size_t size = sender->settings->message_bytes, length, wanted, good;
+	const struct shape *reply = &connection->exchange.reply;
 	ssize_t received = recv(connection->fd, sender->buffer, sender->buffer_bytes, flags);
+	size_t size = shape_bytes(reply), length, wanted, good;
 	uint64_t now;
 
 	if (received < 0) {
@@ -176,8 +234,8 @@ enum receive_result connection_receive(struct sender *sender, struct connection 
 		return RECEIVE_FAILED;
 	}
 	length = (size_t)received;
-	wanted = connection->busy ? connection->sent - connection->received : 0;
-	good = pattern_check(sender->buffer, connection->key, connection->received, length < wanted ? length : wanted);
+	wanted = due_bytes(sender, connection);
+	good = shape_check(sender->buffer, reply, connection->received, length < wanted ? length : wanted);
 	if (good < length && good < wanted) {
 		fail_wrong(sender, connection, good, length);
 		return RECEIVE_FAILED;
@@ -204,8 +262,8 @@ void connection_check_age(struct sender *sender, struct connection *connection, 
 
 	if (connection->fd < 0 || !connection->busy || now < connection->sent_ns + timeout)
 		return;
-	connection_fail(sender, connection, ERROR_TIMEOUT, "%u of %llu bytes came back within %g s",
-			connection->received, (unsigned long long)sender->settings->message_bytes, (double)timeout / 1e9);
+	connection_fail(sender, connection, ERROR_TIMEOUT, "%u of %zu bytes came back within %g s", connection->received,
+			shape_bytes(&connection->exchange.reply), (double)timeout / 1e9);
 }
 
 /* Reads on after the last reply. Returns true when the stream has ended, one way or the other. */

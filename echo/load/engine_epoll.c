@@ -62,7 +62,7 @@ static void push_out(struct loop *loop, struct connection *connection)
 
 	if (!connection_send(loop->sender, connection))
 		return;
-	waits = connection->sent < loop->sender->settings->message_bytes;
+	waits = connection->sent < shape_bytes(&connection->exchange.request);
 	if (waits != connection->waits_to_send) {
 		struct epoll_event event = { .events = EPOLLIN | (waits ? EPOLLOUT : 0), .data.ptr = connection };
 

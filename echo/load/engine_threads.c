@@ -52,7 +52,7 @@ static bool exchange(struct sender *sender, struct connection *connection)
 		enum receive_result result;
 
 		/* A message that does not fit comes back while it is being sent: watch both directions. */
-		if (connection->sent < sender->settings->message_bytes) {
+		if (connection->sent < shape_bytes(&connection->exchange.request)) {
 			struct pollfd wait = { .fd = connection->fd, .events = POLLIN | POLLOUT };
 
 			poll(&wait, 1, TICK_MS);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Load generator for echo servers, any of them, on any host.
+ * Load generator for echo servers, any of them, on any host; and for Redis and Valkey (--protocol).
  *
  * Closed loop (no --rate): every connection sends a message, waits for all of it to come back, sends the next.
  * It finds out how much a server can do. Its latencies hold only for this many connections: a slow reply
@@ -47,6 +47,8 @@ static void parse(int argc, char **argv, struct settings *settings)
 		  NULL },
 		{ "message-bytes", 'l', OPTION_COUNT, &settings->message_bytes, 1, LOAD_MESSAGE_MAX, NULL,
 		  "bytes of a message", NULL },
+		{ "protocol", 0, OPTION_CHOICE, &settings->protocol, 0, 0, protocol_names,
+		  "what to send: the message alone, or one RESP command with it", NULL },
 		{ "duration", 't', OPTION_TIME, &settings->duration_ns, 1000000, hour, NULL, "length of the window",
 		  &duration_given },
 		{ "requests", 'n', OPTION_COUNT, &settings->requests, 1, 1000000000000, NULL,

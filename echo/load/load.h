@@ -6,6 +6,7 @@
 #include "../common/cputime.h"
 #include "../common/options.h"
 #include "histogram.h"
+#include "protocol.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -31,6 +32,7 @@ struct settings {
 	int port;
 	uint64_t connections;
 	uint64_t message_bytes;
+	unsigned int protocol;
 	uint64_t threads;
 	unsigned int engine;
 	unsigned int wait;
@@ -96,7 +98,7 @@ struct connection {
 	bool waits_to_send; /* engine epoll: EPOLLOUT is asked for */
 	uint32_t sent, received; /* bytes of the request under way */
 	uint64_t sequence;	 /* of the request under way, or the next */
-	uint64_t key;
+	struct exchange exchange; /* of that request */
 	uint64_t start_ns; /* where its latency begins: intended time in an open loop, else when sending began */
 	uint64_t sent_ns;  /* when sending began */
 	uint64_t ticket;
@@ -132,13 +134,13 @@ struct sender {
 
 /* connection.c */
 
-/* Connects within the timeout. Returns 0, or -1 after counting an error. */
+/* Connects within the timeout and prepares what requests need. Returns 0, or -1 after counting an error. */
 int connection_open(struct sender *sender, struct connection *connection);
 /* Begins a request at @now. The engine then calls connection_send(). */
 void connection_begin(struct sender *sender, struct connection *connection, uint64_t start_ns, uint64_t now);
 /*
  * Sends what is left of the request without blocking. Returns false when the connection failed. All is sent when
- * @connection->sent has reached the message's size.
+ * @connection->sent has reached the request's size.
  */
 bool connection_send(struct sender *sender, struct connection *connection);
 enum receive_result { RECEIVE_AGAIN, RECEIVE_PART, RECEIVE_DONE, RECEIVE_FAILED };

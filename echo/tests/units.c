@@ -7,6 +7,7 @@
 #include "../common/outbox.h"
 #include "../load/histogram.h"
 #include "../load/pattern.h"
+#include "../load/protocol.h"
 
 #include <errno.h>
 #include <math.h>
@@ -206,6 +207,67 @@ static void pattern_of_another_message_is_noticed(void)
 	EXPECT(unnoticed < 100);
 }
 
+/* ------------------------------------------------------------------ protocol */
+
+static void protocol_looks_as_redis_documents_it(void)
+{
+	static const char request[] = "*3\r\n$3\r\nSET\r\n$15\r\nfastio:0000002a\r\n$20\r\n";
+	unsigned char bytes[128], value[20];
+	struct exchange exchange;
+
+	protocol_exchange(PROTOCOL_SET, &exchange, 7, 42, 5, sizeof(value));
+	pattern_fill(value, pattern_key(7, 42, 5), 0, sizeof(value));
+	EXPECT(shape_bytes(&exchange.request) == sizeof(request) - 1 + sizeof(value) + 2);
+	shape_fill(bytes, &exchange.request, 0, shape_bytes(&exchange.request));
+	EXPECT(!memcmp(bytes, request, sizeof(request) - 1));
+	EXPECT(!memcmp(bytes + sizeof(request) - 1, value, sizeof(value)));
+	EXPECT(!memcmp(bytes + sizeof(request) - 1 + sizeof(value), "\r\n", 2));
+	EXPECT(shape_bytes(&exchange.reply) == 5 && !memcmp(exchange.reply.text, "+OK\r\n", 5));
+	protocol_exchange(PROTOCOL_INCR, &exchange, 7, 42, 99, 1);
+	EXPECT(!strncmp(exchange.reply.text, ":100\r\n", exchange.reply.text_bytes));
+}
+
+/* Of mixed requests each GET has to return what the SET before it set. */
+static void protocol_mixed_reads_what_it_wrote(void)
+{
+	struct exchange exchange;
+	uint64_t written = 0;
+
+	for (uint64_t sequence = 0; sequence < 100; sequence++) {
+		protocol_exchange(PROTOCOL_MIXED, &exchange, 7, 3, sequence, 64);
+		if (sequence % 11 == 0)
+			written = exchange.request.key;
+		else
+			EXPECT(exchange.reply.key == written && !exchange.request.message_bytes);
+	}
+}
+
+static void protocol_is_the_same_in_pieces_and_every_wrong_byte_is_found(void)
+{
+	for (enum protocol protocol = PROTOCOL_ECHO; protocol <= PROTOCOL_MIXED; protocol++) {
+		for (uint64_t sequence = 0; sequence < 2; sequence++) {
+			unsigned char whole[256], pieces[256];
+			struct exchange exchange;
+			size_t size;
+
+			protocol_exchange(protocol, &exchange, 1, 2, sequence, 61);
+			size = shape_bytes(&exchange.reply);
+			shape_fill(whole, &exchange.reply, 0, size);
+			for (size_t at = 0, length; at < size; at += length) {
+				length = 1 + next_random() % (size - at);
+				shape_fill(pieces + at, &exchange.reply, at, length);
+				EXPECT(shape_check(pieces + at, &exchange.reply, at, length) == length);
+			}
+			EXPECT(!memcmp(whole, pieces, size));
+			for (size_t at = 0; at < size; at++) {
+				whole[at] ^= 1;
+				EXPECT(shape_check(whole, &exchange.reply, 0, size) == at);
+				whole[at] ^= 1;
+			}
+		}
+	}
+}
+
 /* ------------------------------------------------------------------ outbox */
 
 static unsigned int provided_count;
@@ -350,6 +412,9 @@ int main(void)
 		TEST(pattern_check_finds_every_wrong_bit),
 		TEST(pattern_tells_whose_bytes_they_are),
 		TEST(pattern_of_another_message_is_noticed),
+		TEST(protocol_looks_as_redis_documents_it),
+		TEST(protocol_mixed_reads_what_it_wrote),
+		TEST(protocol_is_the_same_in_pieces_and_every_wrong_byte_is_found),
 		TEST(outbox_keeps_every_byte_in_order),
 		TEST(cpu_lists),
 		TEST(json_is_escaped_and_nested),
