@@ -20,6 +20,7 @@
  * @rings: NULL before the first connection, and when there is no FastIO
  * @tried: rings_open() was tried
  * @died: the workers are gone; flows are abandoned at the next occasion
+ * @owner: process that serves, not its children
  * @tcp: the server's own connection type
  * @options: for rings_open()
  * @spin_us: how long the main thread polls before it sleeps, microseconds
@@ -30,6 +31,7 @@
 struct core {
 	struct rings *rings;
 	bool tried, died;
+	pid_t owner;
 	ConnectionType *tcp;
 	struct rings_options options;
 	unsigned int spin_us;

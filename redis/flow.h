@@ -109,13 +109,15 @@ struct flow {
  * @self_weight: see struct fastio_params; not 0 makes it hybrid
  * @idle_us: how long a worker polls before it sleeps, microseconds
  * @flows_max: connections expected at a time
- * @first_cpu: CPU of the first worker, the others follow; FASTIO_NO_CPU leaves it to the scheduler
+ * @cpus: CPU of each worker, or FASTIO_NO_CPU; in turn when there are fewer than workers
+ * @nr_cpus: entries of @cpus; 0 leaves all to the scheduler
  * @send_bytes: most bytes a flow takes ahead of the peer
  * @backend: see enum fastio_backend
  */
 struct rings_options {
 	unsigned int workers, self_weight, idle_us, flows_max;
-	int first_cpu;
+	int cpus[FASTIO_MAX_WORKERS];
+	unsigned int nr_cpus;
 	size_t send_bytes;
 	enum fastio_backend backend;
 };

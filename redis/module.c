@@ -10,7 +10,6 @@ struct core core = {
 	.options = {
 		.workers = 1,
 		.idle_us = 1000,
-		.first_cpu = FASTIO_NO_CPU,
 		.send_bytes = 65536,
 		.backend = FASTIO_BACKEND_KERNEL,
 	},
@@ -19,7 +18,7 @@ struct core core = {
 
 /* ------------------------------------------------------------------ options */
 
-enum option { OPT_WORKERS, OPT_SPIN, OPT_IDLE, OPT_SEND, OPT_HYBRID, OPT_CPU, OPT_PORT };
+enum option { OPT_WORKERS, OPT_SPIN, OPT_IDLE, OPT_SEND, OPT_HYBRID, OPT_PORT };
 
 struct option_rule {
 	const char *name;
@@ -34,7 +33,6 @@ static const struct option_rule option_rules[] = {
 	[OPT_IDLE] = { "idle-us", 0, FASTIO_MAX_IDLE_US, false },
 	[OPT_SEND] = { "send-buffer", 4096, 16 * 1024 * 1024, true },
 	[OPT_HYBRID] = { "hybrid", 0, FASTIO_SELF_WEIGHT_FULL, false },
-	[OPT_CPU] = { "first-cpu", -1, 1023, false },
 	[OPT_PORT] = { "port", 0, 65535, false },
 };
 
@@ -53,8 +51,6 @@ static long long get_option(enum option option)
 		return (long long)core.options.send_bytes;
 	case OPT_HYBRID:
 		return core.options.self_weight;
-	case OPT_CPU:
-		return core.options.first_cpu;
 	case OPT_PORT:
 		return core.port;
 	}
@@ -80,9 +76,6 @@ static void set_option(enum option option, long long value)
 		break;
 	case OPT_HYBRID:
 		core.options.self_weight = (unsigned int)value;
-		break;
-	case OPT_CPU:
-		core.options.first_cpu = (int)value;
 		break;
 	case OPT_PORT:
 		core.port = (int)value;
@@ -123,6 +116,32 @@ static bool parse_backend(const char *word)
 	return true;
 }
 
+/* A list such as 3,4,8-11: the CPU of the main thread, then those of the workers. */
+static bool parse_cpus(const char *word)
+{
+	core.options.nr_cpus = 0;
+	for (const char *at = word; *at;) {
+		char *end;
+		long first = strtol(at, &end, 10), last = first;
+
+		if (end == at || first < 0)
+			return false;
+		if (*end == '-') {
+			at = end + 1;
+			last = strtol(at, &end, 10);
+			if (end == at)
+				return false;
+		}
+		if ((*end && *end != ',') || (*end && !end[1]) || last < first ||
+		    last - first >= FASTIO_MAX_WORKERS - (long)core.options.nr_cpus)
+			return false;
+		for (; first <= last; first++)
+			core.options.cpus[core.options.nr_cpus++] = (int)first;
+		at = *end ? end + 1 : end;
+	}
+	return core.options.nr_cpus;
+}
+
 /* One "name value" of the module's arguments. Returns false, and says why, if it is none. */
 static bool parse_argument(const char *name, const char *word)
 {
@@ -132,6 +151,12 @@ static bool parse_argument(const char *name, const char *word)
 		if (parse_backend(word))
 			return true;
 		serverLog(LL_WARNING, "FastIO: backend: found '%s', expected kernel or user", word);
+		return false;
+	}
+	if (!strcasecmp(name, "cpus")) {
+		if (parse_cpus(word))
+			return true;
+		serverLog(LL_WARNING, "FastIO: cpus: found '%s', expected a list of CPUs such as 1,2,4-7", word);
 		return false;
 	}
 	for (size_t i = 0; i < OPTIONS; i++) {
@@ -149,7 +174,7 @@ static bool parse_argument(const char *name, const char *word)
 	}
 	serverLog(LL_WARNING,
 		  "FastIO: found argument '%s', expected workers, spin-us, idle-us, send-buffer, hybrid, "
-		  "first-cpu, port or backend",
+		  "port, cpus or backend",
 		  name);
 	return false;
 }
@@ -182,10 +207,18 @@ static bool register_options(MODULE_TYPE(Ctx) *ctx)
 
 /* ------------------------------------------------------------------ the rings */
 
-static void drain_at_exit(void)
+/* Replies that the core wrote just before exit() are still ours; the log line is the proof of who served. */
+static void at_server_exit(void)
 {
-	if (core.rings && core.rings->fio && !rings_are_foreign())
+	const struct rings *rings = core.rings;
+
+	if (getpid() != core.owner)
+		return;
+	if (rings && rings->fio)
 		rings_drain(core.rings, EXIT_DRAIN_MS);
+	serverLog(LL_NOTICE, "FastIO: %llu accepted, %llu on rings, %llu detached, %llu plain", core.accepted,
+		  rings ? (unsigned long long)rings->counters.attached : 0,
+		  rings ? (unsigned long long)rings->counters.detached : 0, core.plain);
 }
 
 static shim_timer tick(struct aeEventLoop *el, long long id, void *data)
@@ -197,6 +230,23 @@ static shim_timer tick(struct aeEventLoop *el, long long id, void *data)
 		return AE_NOMORE;
 	rings_expire(core.rings);
 	return TICK_MS;
+}
+
+/* With CPUs given, the main thread has the first to itself. */
+static void pin(void)
+{
+	struct rings_options *options = &core.options;
+	cpu_set_t mine;
+
+	if (!options->nr_cpus)
+		return;
+	CPU_ZERO(&mine);
+	CPU_SET(options->cpus[0], &mine);
+	if (sched_setaffinity(0, sizeof(mine), &mine))
+		serverLog(LL_WARNING, "FastIO: cpus: cannot use CPU %d: %s", options->cpus[0], strerror(errno));
+	/* A list of one leaves the workers to the scheduler. */
+	options->nr_cpus--;
+	memmove(options->cpus, options->cpus + 1, options->nr_cpus * sizeof(options->cpus[0]));
 }
 
 /*
@@ -211,9 +261,12 @@ bool core_open(void)
 	if (core.tried)
 		return core.rings && core.rings->fio;
 	core.tried = true;
+	core.owner = getpid();
+	atexit(at_server_exit);
 	core.options.flows_max = server.maxclients;
 	if (sysconf(_SC_NPROCESSORS_ONLN) == 1)
 		core.spin_us = 0;
+	pin();
 	ret = rings_open(&core.rings, &core.options, connection_gone, &error);
 	if (ret) {
 		core.rings = NULL;
@@ -222,7 +275,6 @@ bool core_open(void)
 		return false;
 	}
 	loop_hook();
-	atexit(drain_at_exit);
 	serverLog(LL_NOTICE, "FastIO: %u workers%s, %s back end", core.options.workers,
 		  core.options.workers ? "" : " (inline)",
 		  core.rings->fio->backend == FASTIO_BACKEND_KERNEL ? "kernel" : "user-space");

@@ -104,7 +104,7 @@ static void fill_params(struct fastio_params *params, const struct rings_options
 	params->backend = options->backend;
 	params->quiet = true;
 	for (unsigned int i = 0; i < options->workers; i++)
-		params->worker_cpu[i] = options->first_cpu == FASTIO_NO_CPU ? FASTIO_NO_CPU : options->first_cpu + (int)i;
+		params->worker_cpu[i] = options->nr_cpus ? options->cpus[i % options->nr_cpus] : FASTIO_NO_CPU;
 }
 
 /**

@@ -1,0 +1,120 @@
+import { cp, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { redisModules, type RedisServer } from '../../toolchain/redis.js';
+import { serverRoot } from '../../toolchain/server-root.js';
+import { run } from '../../vm/exec.js';
+import { serverSources } from '../../vm/image/source-package.js';
+import { hostArchitecture } from '../../vm/image/tools.js';
+import type { Work } from '../../vm/image/work.js';
+import { projectRoot } from '../../vm/paths.js';
+
+/** How connections are served; on a host without the kernel module, by libfastio's user-space back end. */
+export const variants = {
+  stock: undefined,
+  workers: 'backend user workers 2',
+  inline: 'backend user workers 0',
+  hybrid: 'backend user workers 1 hybrid 4',
+  absent: 'backend kernel workers 2',
+} as const;
+export type Variant = keyof typeof variants;
+
+export interface TclRun {
+  readonly server: RedisServer;
+  readonly variant: Variant;
+  /** `unit/protocol`, as runtest names them. */
+  readonly files: readonly string[];
+  /** Names of tests to leave out. */
+  readonly skip?: readonly string[];
+  /** Files in parallel. */
+  readonly clients: number;
+  readonly flavour?: 'release' | 'asan';
+}
+
+export interface TclResult {
+  readonly status: number;
+  /** Names of tests, sorted; one that several files have stands there as often. */
+  readonly passed: readonly string[];
+  /** Names with their files, and exceptions that ended a file early. */
+  readonly failed: readonly string[];
+  /** What the servers said at their end, added up. */
+  readonly used: Usage;
+  readonly output: string;
+}
+
+/** From the line that the module writes when its server exits in order. */
+export interface Usage {
+  readonly servers: number;
+  readonly accepted: number;
+  readonly attached: number;
+  readonly detached: number;
+  readonly plain: number;
+}
+
+const colours = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
+
+/** Runs files of a server's own test suite against Debian's unmodified binary, with the module or without. */
+export async function runTcl(spec: TclRun, work: Work): Promise<TclResult> {
+  const modules = await redisModules(projectRoot, hostArchitecture(), work, spec.flavour);
+  const module = modules.find(({ to }) => to.endsWith(`fastio-${spec.server}.so`))?.from ?? '';
+  const root = await serverRoot(work);
+  const directory = await mkdtemp(join(tmpdir(), 'fastio-tcl-'));
+  try {
+    await prepare(join(await serverSources(work), spec.server), directory, spec.server);
+    const load = variants[spec.variant];
+    const loading =
+      load === undefined ? [] : ['--config', 'loadmodule', `/modules/fastio-${spec.server}.so ${load}`];
+    const argv = [
+      ...['./runtest', '--clients', String(spec.clients), '--dont-clean', '--no-latency', '--durable'],
+      ...loading,
+      ...spec.files.flatMap((file) => ['--single', file]),
+      ...(spec.skip ?? []).flatMap((name) => ['--skiptest', name]),
+    ];
+    const sandbox = {
+      binds: [
+        { host: directory, inside: '/work', writable: true },
+        { host: dirname(module), inside: '/modules', writable: false },
+      ],
+      cwd: '/work',
+      env: { HOME: '/tmp', LC_ALL: 'C.UTF-8' },
+    };
+    const command = await root.command(sandbox, argv);
+    const { status, stdout, stderr } = await run(command, { signal: work.signal });
+    const output = `${stdout}${stderr}`.replaceAll(colours, '');
+    return { status, ...results(output), used: await usage(join(directory, 'tests/tmp')), output };
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** A writable copy of the sources, with Debian's programs where the build would have put its own. */
+async function prepare(sources: string, directory: string, server: RedisServer): Promise<void> {
+  await cp(sources, directory, { recursive: true });
+  for (const program of ['server', 'cli', 'benchmark', 'check-rdb', 'check-aof', 'sentinel']) {
+    await symlink(`/usr/bin/${server}-${program}`, join(directory, 'src', `${server}-${program}`));
+  }
+}
+
+function results(output: string): Pick<TclResult, 'passed' | 'failed'> {
+  const passed = [...output.matchAll(/^\[ok\]: (.*) \(\d+ ms\)$/gm)].map(([, name]) => name ?? '');
+  const failed = [...output.matchAll(/^\[(?:err|exception|timeout)\]: (.*)$/gm)].map(([, text]) => text ?? '');
+  return { passed: passed.sort(), failed };
+}
+
+async function usage(directory: string): Promise<Usage> {
+  const total = { servers: 0, accepted: 0, attached: 0, detached: 0, plain: 0 };
+  for (const entry of await readdir(directory, { withFileTypes: true, recursive: true })) {
+    if (entry.name !== 'stdout' || !entry.isFile()) continue;
+    const log = await readFile(join(entry.parentPath, entry.name), 'utf8');
+    for (const [, accepted, attached, detached, plain] of log.matchAll(
+      /FastIO: (\d+) accepted, (\d+) on rings, (\d+) detached, (\d+) plain$/gm,
+    )) {
+      total.servers += 1;
+      total.accepted += Number(accepted);
+      total.attached += Number(attached);
+      total.detached += Number(detached);
+      total.plain += Number(plain);
+    }
+  }
+  return total;
+}
