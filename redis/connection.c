@@ -289,6 +289,9 @@ static int process_pending(SHIM_PENDING_ARGS)
 		else
 			rings_harvest(core.rings);
 	}
+	/* The server's own timer comes round at least once a second. */
+	if (core.rings->fio && core.rings->lingering.length)
+		rings_expire(core.rings);
 	return run_handlers();
 }
 

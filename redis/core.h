@@ -10,8 +10,6 @@
 
 #include "flow.h"
 
-/* How often lingering connections are looked after. */
-#define TICK_MS 100
 /* How long replies may take to leave when the server exits. */
 #define EXIT_DRAIN_MS 100
 

@@ -221,15 +221,13 @@ static void at_server_exit(void)
 		  rings ? (unsigned long long)rings->counters.detached : 0, core.plain);
 }
 
-static shim_timer tick(struct aeEventLoop *el, long long id, void *data)
+static shim_timer open_soon(struct aeEventLoop *el, long long id, void *data)
 {
 	(void)el;
 	(void)id;
 	(void)data;
-	if (!core_open())
-		return AE_NOMORE;
-	rings_expire(core.rings);
-	return TICK_MS;
+	core_open();
+	return AE_NOMORE;
 }
 
 /* With CPUs given, the main thread has the first to itself. */
@@ -433,7 +431,7 @@ int MODULE(OnLoad)(void *ctx, MODULE_TYPE(String) **argv, int argc)
 	}
 	if (!core.port)
 		core.tcp->accept_handler = connection_accept;
-	aeCreateTimeEvent(server.el, 0, tick, NULL, NULL);
+	aeCreateTimeEvent(server.el, 0, open_soon, NULL, NULL);
 	return MODULE_CONST(OK);
 }
 

@@ -304,7 +304,7 @@ int rings_wait(struct rings *rings, int64_t timeout_us, unsigned int spin_us)
 
 /* ------------------------------------------------------------------ time and end */
 
-/** rings_expire - closes flows that lingered for too long; to be called every 100 ms or so */
+/** rings_expire - closes flows that lingered for too long; to be called once a second or more often */
 void rings_expire(struct rings *rings)
 {
 	uint64_t now_ms = rings_now_ms();
