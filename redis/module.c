@@ -382,8 +382,6 @@ static const char *refusal(MODULE_TYPE(Ctx) *ctx)
 		return "can be loaded only when the server starts: use loadmodule in its configuration";
 	if (server.sentinel_mode)
 		return "a Sentinel has no use for it";
-	if (server.io_threads_num > 1)
-		return "io-threads must be 1: FastIO's workers do that work";
 	if (strcmp(aeGetApiName(), "epoll"))
 		return "this server's event loop does not use epoll";
 	if (core.options.self_weight && !core.options.workers)
@@ -425,6 +423,14 @@ int MODULE(OnLoad)(void *ctx, MODULE_TYPE(String) **argv, int argc)
 	MODULE(SetModuleOptions)(ctx, MODULE_CONST(OPTIONS_HANDLE_REPL_ASYNC_LOAD));
 	MODULE(RegisterInfoFunc)(ctx, info);
 	core.tcp = connectionByType(CONN_TYPE_SOCKET);
+	if (server.io_threads_num > 1) {
+		core.tried = true;
+		serverLog(LL_WARNING,
+			  "FastIO: serving through plain sockets: io-threads is %d, and FastIO's workers do that work "
+			  "only when it is 1",
+			  server.io_threads_num);
+		return MODULE_CONST(OK);
+	}
 	if (!core.tcp || connTypeRegister(&connection_type) != C_OK || (core.port && !add_listener())) {
 		serverLog(LL_WARNING, "FastIO: the server has no room for another connection type");
 		return MODULE_CONST(ERR);

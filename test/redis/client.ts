@@ -83,7 +83,7 @@ export async function openClient(port: number, host = '127.0.0.1'): Promise<Clie
   const reply = async (): Promise<Reply> => {
     const line = await takeLine();
     const rest = line.slice(1);
-    switch (line[0]) {
+    switch (line.slice(0, 1)) {
       case '+':
         return rest;
       case '-':

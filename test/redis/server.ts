@@ -95,8 +95,9 @@ export async function startServer(spec: ServerSpec, work: Work): Promise<Running
     client,
     info: async (section) => {
       const asking = await client();
-      const text = String(await asking.ask('INFO', section));
+      const text = await asking.ask('INFO', section);
       asking.close();
+      if (typeof text !== 'string') throw new Error(`INFO ${section}: no text`);
       return Object.fromEntries(
         text.split('\r\n').flatMap((line) => {
           const [, key = '', value = ''] = /^([^#:]+):(.*)$/.exec(line) ?? [];

@@ -97,7 +97,9 @@ async function prepare(sources: string, directory: string, server: RedisServer):
 
 function results(output: string): Pick<TclResult, 'passed' | 'failed'> {
   const passed = [...output.matchAll(/^\[ok\]: (.*) \(\d+ ms\)$/gm)].map(([, name]) => name ?? '');
-  const failed = [...output.matchAll(/^\[(?:err|exception|timeout)\]: (.*)$/gm)].map(([, text]) => text ?? '');
+  const failed = [...output.matchAll(/^\[(?:err|exception|timeout)\]: (.*)$/gm)].map(
+    ([, text]) => text ?? '',
+  );
   return { passed: passed.sort(), failed };
 }
 
