@@ -272,11 +272,20 @@ static int run_handlers(void)
 
 static void abandon_rings(void)
 {
+	struct flow *flow;
+
 	serverLog(LL_WARNING, "FastIO: the workers are gone; %zu connections go on with plain sockets",
 		  core.rings->all.length);
 	loop_unhook();
-	rings_abandon(core.rings);
+	rings_stop(core.rings);
 	core.died = false;
+	while ((flow = flow_list_first(&core.rings->all, offsetof(struct flow, all)))) {
+		bool closing = flow->closing;
+
+		flow_abandon(core.rings, flow);
+		if (!closing && has_nothing_left(flow))
+			become_plain(connection_of(flow));
+	}
 }
 
 static int process_pending(SHIM_PENDING_ARGS)
@@ -286,6 +295,8 @@ static int process_pending(SHIM_PENDING_ARGS)
 	if (core.rings->fio) {
 		if (core.died || rings_wait(core.rings, 0, 0))
 			abandon_rings();
+		else if (ProcessingEventsWhileBlocked)
+			rings_settle(core.rings);
 		else
 			rings_harvest(core.rings);
 	}

@@ -589,10 +589,10 @@ int flow_detach(struct rings *rings, struct flow *flow)
 }
 
 /**
- * flow_abandon - takes a flow off rings that are dead
+ * flow_abandon - takes a flow off rings that were stopped
  *
  * How much of a send in flight has gone out is not known: such a flow is broken. The others can go
- * on with system calls.
+ * on with system calls. One that is closing is gone afterwards.
  */
 void flow_abandon(struct rings *rings, struct flow *flow)
 {
@@ -662,6 +662,7 @@ void flow_completed(struct rings *rings, struct flow *flow, enum flow_tag tag, c
 	case TAG_CANCEL: /* what it did shows in the receive's own completion */
 	case TAG_UNREGISTER: /* there may have been no slot yet */
 	case TAG_POLL:
+	case TAG_SETTLE:
 	case TAG_MASK:
 		flow->in_flight--;
 		break;

@@ -35,6 +35,8 @@
 #define FLOW_LINGER_MS 1000
 /* Flows that may linger at a time. */
 #define FLOW_LINGERING_MAX 1024
+/* How long rings_settle() waits for workers that others keep from running. */
+#define RINGS_SETTLE_US 5000
 /* How long flow_detach() waits for the workers to let go of a socket. */
 #define FLOW_DETACH_MS 1000
 
@@ -165,6 +167,7 @@ struct lane {
  * @poll_fd: descriptor watched beside the rings, or -1
  * @polling: its POLL is in flight
  * @poll_ready: it has something to report; cleared by whoever looked
+ * @settling: lanes whose worker is asked to catch up
  * @on_gone: called when a closed flow is gone and its memory may be freed
  * @counters: for statistics
  */
@@ -178,6 +181,7 @@ struct rings {
 	struct flow_list readable, writable, lingering, all;
 	int poll_fd;
 	bool polling, poll_ready;
+	unsigned int settling;
 	void (*on_gone)(struct flow *flow);
 	struct rings_counters counters;
 };
@@ -191,9 +195,10 @@ unsigned int rings_harvest(struct rings *rings);
 bool rings_have_news(struct rings *rings);
 void rings_watch_fd(struct rings *rings, int fd);
 int rings_wait(struct rings *rings, int64_t timeout_us, unsigned int spin_us);
+void rings_settle(struct rings *rings);
 void rings_expire(struct rings *rings);
 void rings_drain(struct rings *rings, unsigned int limit_ms);
-void rings_abandon(struct rings *rings);
+void rings_stop(struct rings *rings);
 size_t rings_unsent(const struct rings *rings);
 bool rings_are_foreign(void);
 uint64_t rings_now_ms(void);
@@ -223,6 +228,7 @@ enum flow_tag {
 	TAG_CLOSE,
 	TAG_UNREGISTER,
 	TAG_POLL,
+	TAG_SETTLE,
 	TAG_MASK = 7,
 };
 

@@ -211,6 +211,10 @@ static void handle(struct rings *rings, const struct fastio_cqe *cqe)
 	struct flow *flow = (struct flow *)(uintptr_t)(cqe->user_data & ~(uint64_t)TAG_MASK);
 	enum flow_tag tag = (enum flow_tag)(cqe->user_data & TAG_MASK);
 
+	if (tag == TAG_SETTLE) {
+		rings->settling--;
+		return;
+	}
 	if (tag != TAG_POLL) {
 		flow_completed(rings, flow, tag, cqe);
 		return;
@@ -302,6 +306,32 @@ int rings_wait(struct rings *rings, int64_t timeout_us, unsigned int spin_us)
 	return ret == -ETIME || ret == -EINTR ? 0 : ret;
 }
 
+/**
+ * rings_settle - harvests until the workers have tried everything submitted before, for at most RINGS_SETTLE_US
+ *
+ * For callers that come by rarely and would else miss what a system call would have found there and then.
+ */
+void rings_settle(struct rings *rings)
+{
+	uint64_t until_us = now_us() + RINGS_SETTLE_US;
+
+	for (unsigned int i = 0; i < rings->nr_lanes; i++) {
+		struct fastio_sqe *sqe = rings->lanes[i].queue->self ? NULL : fastio_get_sqe(rings->lanes[i].queue);
+
+		if (!sqe)
+			continue;
+		fastio_prep_nop(sqe);
+		fastio_set_data64(sqe, TAG_SETTLE);
+		rings->settling++;
+	}
+	do {
+		if (rings_wait(rings, 0, 0))
+			return;
+		rings_harvest(rings);
+		relax();
+	} while (rings->settling && now_us() < until_us);
+}
+
 /* ------------------------------------------------------------------ time and end */
 
 /** rings_expire - closes flows that lingered for too long; to be called once a second or more often */
@@ -339,17 +369,14 @@ void rings_drain(struct rings *rings, unsigned int limit_ms)
 }
 
 /**
- * rings_abandon - the workers are dead: every flow goes on with system calls, or is broken if nobody can
- * know how much of it was sent
+ * rings_stop - the workers are dead, or shall be
+ *
+ * The flows that are left in rings.all must be abandoned then, one by one.
  */
-void rings_abandon(struct rings *rings)
+void rings_stop(struct rings *rings)
 {
-	struct flow *flow;
-
 	for (unsigned int i = 0; i < rings->nr_lanes; i++)
 		rings->lanes[i].bufs.ring = NULL;
 	fastio_exit(rings->fio);
 	rings->fio = NULL;
-	while ((flow = flow_list_first(&rings->all, offsetof(struct flow, all))))
-		flow_abandon(rings, flow);
 }
