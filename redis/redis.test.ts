@@ -1,7 +1,10 @@
 import { expect, it, jest } from '@jest/globals';
+import { join } from 'node:path';
 import { command, openClient, type Client } from '../test/redis/client.js';
 import { freePort, startServer, type RunningServer, type ServerSpec } from '../test/redis/server.js';
+import { checkC } from '../toolchain/check.js';
 import { redisServers } from '../toolchain/redis.js';
+import { projectRoot } from '../vm/paths.js';
 import { silent } from '../vm/progress.js';
 import { until } from '../vm/wait.js';
 
@@ -259,9 +262,26 @@ it.each(redisServers)('%s keeps a replica in sync under load and through a kill 
   expect(Number((await master.info('fastio'))['fastio_attached'])).toBeGreaterThan(1);
 });
 
+it('passes its own tests of flows under ASan, UBSan and TSan', async () => {
+  const trees = [
+    { directory: join(projectRoot, 'redis'), mount: 'redis' },
+    { directory: join(projectRoot, 'lib'), mount: 'lib' },
+    { directory: join(projectRoot, 'kmod/include'), mount: 'kmod/include' },
+  ];
+
+  const log = await checkC({ name: 'flows', trees, makeIn: 'redis' }, work);
+
+  expect(log.split('\n').filter((line) => line.startsWith('not ok '))).toEqual([]);
+  expect(log.split('\n').filter((line) => line.startsWith('ok ')).length).toBeGreaterThan(60);
+});
+
 it('serves 10,000 connections', async () => {
   await using running = await startServer(
-    { server: 'valkey', module: modes.workers, args: ['--maxclients', '10100'] },
+    {
+      server: 'valkey',
+      module: modes.workers, // The user-space back end keeps a descriptor more for each.
+      args: ['--maxclients', '30000'],
+    },
     work,
   );
   const clients: Client[] = [];

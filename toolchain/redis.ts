@@ -16,7 +16,9 @@ const headers = [
   ...['hiredis', 'linenoise', 'lua', 'hdr_histogram', 'fpconv', 'fast_float'].map((name) => `deps/${name}`),
 ];
 
-/** The modules for Debian's Valkey and Redis. `asan` has address and undefined-behaviour checks. */
+/** The modules for Debian's Valkey and Redis. `asan` has address and undefined-behaviour checks, and a
+ * preload.so beside it that the servers need then.
+ */
 export async function redisModules(
   projectRoot: string,
   arch: Arch,
@@ -34,13 +36,24 @@ export async function redisModules(
       mount: `servers/${name}`,
     })),
   ];
-  const outputs = redisServers.map((name) => `redis/build/${flavour}/fastio-${name}.so`);
+  const names = [
+    ...redisServers.map((name) => `fastio-${name}.so`),
+    ...(flavour === 'asan' ? ['preload.so'] : []),
+  ];
+  const outputs = names.map((name) => `redis/build/${flavour}/${name}`);
   const built = await buildC(
-    { name: 'redis modules', arch, trees, makeIn: 'redis', makeArgs: [`FLAVOUR=${flavour}`], outputs },
+    {
+      name: 'redis modules',
+      arch,
+      trees,
+      makeIn: 'redis',
+      makeArgs: [`FLAVOUR=${flavour}`, 'all', 'preload'],
+      outputs,
+    },
     options,
   );
-  return redisServers.map((name, index) => ({
+  return names.map((name, index) => ({
     from: join(built.directory, outputs[index] ?? ''),
-    to: `modules/fastio-${name}.so`,
+    to: `modules/${name}`,
   }));
 }

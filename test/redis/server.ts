@@ -50,8 +50,8 @@ export async function startServer(spec: ServerSpec, work: Work): Promise<Running
       ? []
       : ['--loadmodule', `/modules/fastio-${moduleOf}.so`, ...spec.module.split(' ')];
   const asan = {
-    LD_PRELOAD: 'libasan.so.8 libubsan.so.1',
-    ASAN_OPTIONS: 'detect_leaks=1:quarantine_size_mb=4',
+    LD_PRELOAD: '/modules/preload.so libasan.so.8 libubsan.so.1',
+    ASAN_OPTIONS: 'detect_leaks=1:quarantine_size_mb=4:verify_asan_link_order=0',
     LSAN_OPTIONS: 'exitcode=99',
   };
   const command = await (
