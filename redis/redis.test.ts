@@ -272,7 +272,7 @@ it('passes its own tests of flows under ASan, UBSan and TSan', async () => {
   const log = await checkC({ name: 'flows', trees, makeIn: 'redis' }, work);
 
   expect(log.split('\n').filter((line) => line.startsWith('not ok '))).toEqual([]);
-  expect(log.split('\n').filter((line) => line.startsWith('ok ')).length).toBeGreaterThan(60);
+  expect(log.split('\n').filter((line) => line.startsWith('ok ')).length).toBe(66);
 });
 
 it('serves 10,000 connections', async () => {

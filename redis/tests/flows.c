@@ -230,14 +230,13 @@ static void more_flows_than_buffers_all_get_their_turn(void)
 		struct flow *flow;
 
 		turn();
-		/* Long enough for the workers to run out of buffers. */
-		if (rings->readable.length < FLOW_BUFFERS && !read)
+		/* Several lanes have enough buffers for all; one runs out of them first. */
+		if (rings->nr_lanes == 1 && !rings->counters.starvations)
 			continue;
 		while ((flow = flow_next_readable(rings)))
 			read += (unsigned int)flow_read(flow, &byte, 1);
 	}
 	EXPECT(read == count);
-	EXPECT(rings->counters.starvations > 0 || rings->nr_lanes > 1);
 	for (unsigned int i = 0; i < count; i++) {
 		flow_close(rings, flows[i]);
 		close(peers[i]);
