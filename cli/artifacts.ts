@@ -3,6 +3,7 @@ import type { BuildArtifacts } from '../suites/run/options.js';
 import type { SuiteServer } from '../suites/schema/suite.js';
 import type { Placed } from '../toolchain/artifacts.js';
 import { echoPrograms, layOut, ownPrograms } from '../toolchain/artifacts.js';
+import { portableServers } from '../toolchain/portable.js';
 import { redisModules } from '../toolchain/redis.js';
 import { buildModule } from '../toolchain/targets.js';
 import { projectRoot } from '../vm/paths.js';
@@ -10,8 +11,8 @@ import { projectRoot } from '../vm/paths.js';
 /** Builds all that the suites' servers need in a guest: the project's own programs and those the suites define. */
 export const buildArtifacts: BuildArtifacts = async ({ arch, kernel, suites }, work) => {
   const files: Placed[] = [...(await echoPrograms(projectRoot, arch, work))];
-  if (suites.some(({ suite }) => Object.values(suite.servers).some(loadsRedisModule))) {
-    files.push(...(await redisModules(projectRoot, arch, work)));
+  if (suites.some(({ suite }) => Object.values(suite.servers).some(isRedis))) {
+    files.push(...(await redisModules(projectRoot, arch, work)), ...(await portableServers(arch, work)));
   }
   const modules = new Set<string>();
   for (const { name: suite, file, suite: definition } of suites) {
@@ -37,7 +38,7 @@ export const buildArtifacts: BuildArtifacts = async ({ arch, kernel, suites }, w
   return layOut(files, work.signal);
 };
 
-/** Whether a server is Debian's Valkey or Redis with the project's module in it. */
-function loadsRedisModule({ run }: SuiteServer): boolean {
-  return [run].flat().some((word) => /modules\/fastio-(valkey|redis)\.so/.test(word));
+/** Whether a server is Debian's Valkey or Redis, with the project's module in it or without. */
+function isRedis({ run }: SuiteServer): boolean {
+  return [run].flat().some((word) => /\b(valkey|redis)-server\b/.test(word));
 }

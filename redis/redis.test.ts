@@ -2,8 +2,12 @@ import { expect, it, jest } from '@jest/globals';
 import { join } from 'node:path';
 import { command, openClient, type Client } from '../test/redis/client.js';
 import { freePort, startServer, type RunningServer, type ServerSpec } from '../test/redis/server.js';
+import { layOut } from '../toolchain/artifacts.js';
 import { checkC } from '../toolchain/check.js';
+import { portableServers } from '../toolchain/portable.js';
 import { redisServers } from '../toolchain/redis.js';
+import { runOrThrow } from '../vm/exec.js';
+import { hostArchitecture } from '../vm/image/tools.js';
 import { projectRoot } from '../vm/paths.js';
 import { silent } from '../vm/progress.js';
 import { until } from '../vm/wait.js';
@@ -260,6 +264,18 @@ it.each(redisServers)('%s keeps a replica in sync under load and through a kill 
     return digests[0] === digests[1] && (await before.ask('DBSIZE')) === (await after.ask('DBSIZE'));
   });
   expect(Number((await master.info('fastio'))['fastio_attached'])).toBeGreaterThan(1);
+});
+
+it('brings servers that need nothing of the system they run on', async () => {
+  const { directory } = await layOut(await portableServers(hostArchitecture(), work), work.signal);
+
+  for (const [server, version] of [
+    ['valkey', 'v=8.1.1'],
+    ['redis', 'v=8.0.2'],
+  ]) {
+    const { stdout } = await runOrThrow([join(directory, `bin/${server}-server`), '--version'], { env: {} });
+    expect(stdout).toContain(version);
+  }
 });
 
 it('passes its own tests of flows under ASan, UBSan and TSan', async () => {

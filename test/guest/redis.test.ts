@@ -1,0 +1,81 @@
+import { beforeAll, expect, it } from '@jest/globals';
+import { echoPrograms, layOut } from '../../toolchain/artifacts.js';
+import { redisModules, redisServers } from '../../toolchain/redis.js';
+import { buildModule } from '../../toolchain/targets.js';
+import { loadModule } from '../../toolchain/load.js';
+import type { Vm } from '../../vm/vm.js';
+import { projectRoot } from '../../vm/paths.js';
+import { defaultSpec, expectQuietKernel, noSignal, report, sharedVm } from './guest.js';
+
+const { arch, kernel } = defaultSpec;
+const options = { report, signal: noSignal };
+const place = '/run/redis-test';
+let vm: Vm;
+
+beforeAll(async () => {
+  vm = await sharedVm();
+  const module = await buildModule(
+    { directory: `${projectRoot}/kmod`, name: 'fastio', arch, kernel },
+    options,
+  );
+  await loadModule(vm, module.path, { ...options, kernel });
+  const files = [
+    ...(await redisModules(projectRoot, arch, options)),
+    ...(await echoPrograms(projectRoot, arch, options)),
+  ];
+  const { directory } = await layOut(files, noSignal);
+  await vm.push(directory, place, { signal: noSignal });
+}, 900_000);
+
+/** Starts a server, runs `steps` of shell against it, and ends it in order. */
+async function withServer(server: string, module: string, steps: string): Promise<string> {
+  const script = [
+    'set -eu',
+    `cd ${place}`,
+    `${server}-server --port 7700 --save '' --loadmodule ${place}/modules/fastio-${server}.so ${module} >${server}.log 2>&1 &`,
+    'pid=$!',
+    "trap 'kill -9 $pid 2>/dev/null; tail -n 20 *.log' EXIT",
+    `until grep -q 'FastIO: .*back end' ${server}.log; do kill -0 $pid; sleep 0.1; done`,
+    `cli() { ${server}-cli -p 7700 "$@"; }`,
+    steps,
+    'cli shutdown nosave',
+    'wait $pid',
+    'trap - EXIT',
+    `cat ${server}.log`,
+  ].join('\n');
+  const result = await vm.exec(['sh', '-c', script], { signal: noSignal, timeoutMs: 600_000 });
+  expect({ status: result.status, stderr: result.stderr }).toEqual({ status: 0, stderr: '' });
+  return result.stdout;
+}
+
+const modes = ['workers 2 idle-us 100', 'workers 0', 'workers 1 hybrid 4 idle-us 100'];
+const cases = redisServers.flatMap((server) => modes.map((module) => ({ server, module })));
+
+it.each(cases)(
+  '$server answers through the kernel module with $module',
+  async ({ server, module }) => {
+    const { mark } = await vm.kernelTrouble();
+    const load = (protocol: string, connections: number, bytes: number): string =>
+      `bin/load --address 127.0.0.1:7700 --protocol ${protocol} --connections ${connections} --message-bytes ${bytes} ` +
+      '--requests 2000 --warmup 0s --timeout 60s --json - | grep -o \'"ok":[a-z]*\'';
+
+    const output = await withServer(
+      server,
+      module,
+      [
+        load('mixed', 20, 64),
+        load('get', 5, 100_000),
+        load('incr', 20, 1),
+        'cli bgsave',
+        load('set', 20, 5_000),
+        'cli info fastio',
+      ].join('\n'),
+    );
+
+    expect(output.match(/"ok":true/g)).toHaveLength(4);
+    expect(output).toContain('fastio_backend:kernel');
+    expect(output).toMatch(/FastIO: (\d+) accepted, \1 on rings, 0 detached, 0 plain/);
+    await expectQuietKernel(vm, mark);
+  },
+  900_000,
+);
