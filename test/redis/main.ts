@@ -5,7 +5,7 @@ import { redisServers, type RedisServer } from '../../toolchain/redis.js';
 import { serverSources } from '../../vm/image/source-package.js';
 import type { Work } from '../../vm/image/work.js';
 import { excludedFiles, exclusions } from './exclusions.js';
-import { runTcl, variants, type TclResult, type Variant } from './tcl.js';
+import { isProven, missing, runTcl, variants, type TclResult, type Variant } from './tcl.js';
 
 interface Options {
   readonly server?: RedisServer;
@@ -52,24 +52,6 @@ async function allFiles(server: RedisServer): Promise<readonly string[]> {
   );
   const files = (await Promise.all(lists)).flat().sort();
   return files.filter((file) => excludedFiles[file] === undefined);
-}
-
-/** Tests that the stock server passed and this one did not. */
-function missing(stock: TclResult, other: TclResult): readonly string[] {
-  const left = new Map<string, number>();
-  for (const name of other.passed) left.set(name, (left.get(name) ?? 0) + 1);
-  return stock.passed.filter((name) => {
-    const count = left.get(name) ?? 0;
-    left.set(name, count - 1);
-    return count <= 0;
-  });
-}
-
-/** Whether connections went where the variant says. */
-function isProven(variant: Variant, { used }: TclResult): boolean {
-  if (variant === 'stock') return used.servers === 0;
-  if (variant === 'absent') return used.attached === 0 && used.plain > 0;
-  return used.attached > 0 && used.attached + used.plain === used.accepted && used.plain === 0;
 }
 
 async function save(

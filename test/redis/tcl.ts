@@ -120,3 +120,21 @@ async function usage(directory: string): Promise<Usage> {
   }
   return total;
 }
+
+/** Tests that the stock server passed and this one did not. */
+export function missing(stock: TclResult, other: TclResult): readonly string[] {
+  const left = new Map<string, number>();
+  for (const name of other.passed) left.set(name, (left.get(name) ?? 0) + 1);
+  return stock.passed.filter((name) => {
+    const count = left.get(name) ?? 0;
+    left.set(name, count - 1);
+    return count <= 0;
+  });
+}
+
+/** Whether connections went where the variant says. */
+export function isProven(variant: Variant, { used }: TclResult): boolean {
+  if (variant === 'stock') return used.servers === 0;
+  if (variant === 'absent') return used.attached === 0 && used.plain > 0;
+  return used.attached > 0 && used.attached + used.plain === used.accepted && used.plain === 0;
+}
