@@ -383,6 +383,7 @@ static void type_close(connection *conn)
 	}
 	if (!ours->closed) {
 		ours->closed = true;
+		core.turned_away += conn->state == CONN_STATE_ACCEPTING;
 		conn->fd = -1;
 		flow_close(core.rings, &ours->flow);
 	}

@@ -25,6 +25,7 @@
  * @port: of a listener of our own; 0 takes TCP's over
  * @accepted: connections that came to us
  * @plain: of these, those that were left to system calls from the beginning
+ * @turned_away: of these, those that the server did not want, for want of room
  */
 struct core {
 	struct rings *rings;
@@ -34,7 +35,7 @@ struct core {
 	struct rings_options options;
 	unsigned int spin_us;
 	int port;
-	unsigned long long accepted, plain;
+	unsigned long long accepted, plain, turned_away;
 };
 
 extern struct core core;

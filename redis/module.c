@@ -216,9 +216,9 @@ static void at_server_exit(void)
 		return;
 	if (rings && rings->fio)
 		rings_drain(core.rings, EXIT_DRAIN_MS);
-	serverLog(LL_NOTICE, "FastIO: %llu accepted, %llu on rings, %llu detached, %llu plain", core.accepted,
-		  rings ? (unsigned long long)rings->counters.attached : 0,
-		  rings ? (unsigned long long)rings->counters.detached : 0, core.plain);
+	serverLog(LL_NOTICE, "FastIO: %llu accepted, %llu on rings, %llu detached, %llu plain, %llu turned away",
+		  core.accepted, rings ? (unsigned long long)rings->counters.attached : 0,
+		  rings ? (unsigned long long)rings->counters.detached : 0, core.plain, core.turned_away);
 }
 
 static shim_timer open_soon(struct aeEventLoop *el, long long id, void *data)
@@ -327,6 +327,7 @@ static void info(MODULE_TYPE(InfoCtx) *ctx, int for_crash_report)
 	info_counter(ctx, "workers", core.options.workers);
 	info_counter(ctx, "accepted", core.accepted);
 	info_counter(ctx, "plain", core.plain);
+	info_counter(ctx, "turned_away", core.turned_away);
 	if (!rings)
 		return;
 	MODULE(InfoAddFieldCString)

@@ -74,7 +74,7 @@ it.each(cases)(
 
     expect(output.match(/"ok":true/g)).toHaveLength(4);
     expect(output).toContain('fastio_backend:kernel');
-    expect(output).toMatch(/FastIO: (\d+) accepted, \1 on rings, 0 detached, 0 plain/);
+    expect(output).toMatch(/FastIO: (\d+) accepted, \1 on rings, 0 detached, 0 plain, 0 turned away/);
     await expectQuietKernel(vm, mark);
   },
   900_000,

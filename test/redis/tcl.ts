@@ -49,6 +49,7 @@ export interface Usage {
   readonly attached: number;
   readonly detached: number;
   readonly plain: number;
+  readonly turnedAway: number;
 }
 
 const colours = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
@@ -104,18 +105,19 @@ function results(output: string): Pick<TclResult, 'passed' | 'failed'> {
 }
 
 async function usage(directory: string): Promise<Usage> {
-  const total = { servers: 0, accepted: 0, attached: 0, detached: 0, plain: 0 };
+  const total = { servers: 0, accepted: 0, attached: 0, detached: 0, plain: 0, turnedAway: 0 };
   for (const entry of await readdir(directory, { withFileTypes: true, recursive: true })) {
     if (entry.name !== 'stdout' || !entry.isFile()) continue;
     const log = await readFile(join(entry.parentPath, entry.name), 'utf8');
-    for (const [, accepted, attached, detached, plain] of log.matchAll(
-      /FastIO: (\d+) accepted, (\d+) on rings, (\d+) detached, (\d+) plain$/gm,
+    for (const [, accepted, attached, detached, plain, turnedAway] of log.matchAll(
+      /FastIO: (\d+) accepted, (\d+) on rings, (\d+) detached, (\d+) plain, (\d+) turned away$/gm,
     )) {
       total.servers += 1;
       total.accepted += Number(accepted);
       total.attached += Number(attached);
       total.detached += Number(detached);
       total.plain += Number(plain);
+      total.turnedAway += Number(turnedAway);
     }
   }
   return total;
@@ -136,5 +138,5 @@ export function missing(stock: TclResult, other: TclResult): readonly string[] {
 export function isProven(variant: Variant, { used }: TclResult): boolean {
   if (variant === 'stock') return used.servers === 0;
   if (variant === 'absent') return used.attached === 0 && used.plain > 0;
-  return used.attached > 0 && used.attached + used.plain === used.accepted && used.plain === 0;
+  return used.attached > 0 && used.attached + used.turnedAway === used.accepted && used.plain === 0;
 }
