@@ -15,6 +15,22 @@
 
 #include <stdbool.h>
 
+/*
+ * What the other server does not have. Weak, so that a module in the wrong server lives long enough to say so
+ * itself: check_build() comes before anything is called.
+ */
+#ifdef FASTIO_VALKEY
+#pragma weak aePoll
+#pragma weak aeSetCustomPollProc
+#pragma weak anetRetryAcceptOnError
+#pragma weak valkey_calloc
+#pragma weak valkey_free
+#else
+#pragma weak anetAcceptFailureNeedsRetry
+#pragma weak zcalloc
+#pragma weak zfree
+#endif
+
 #include "server.h"
 #include "connection.h"
 #include "connhelpers.h"

@@ -28,11 +28,12 @@ beforeAll(async () => {
 }, 900_000);
 
 /** Starts a server, runs `steps` of shell against it, and ends it in order. */
-async function withServer(server: string, module: string, steps: string): Promise<string> {
+async function withServer(server: string, module: string, steps: string, args = ''): Promise<string> {
   const script = [
     'set -eu',
+    'ulimit -n 30000',
     `cd ${place}`,
-    `${server}-server --port 7700 --save '' --loadmodule ${place}/modules/fastio-${server}.so ${module} >${server}.log 2>&1 &`,
+    `${server}-server --port 7700 --save '' ${args} --loadmodule ${place}/modules/fastio-${server}.so ${module} >${server}.log 2>&1 &`,
     'pid=$!',
     "trap 'kill -9 $pid 2>/dev/null; tail -n 20 *.log' EXIT",
     `until grep -q 'FastIO: .*back end' ${server}.log; do kill -0 $pid; sleep 0.1; done`,
@@ -79,3 +80,23 @@ it.each(cases)(
   },
   900_000,
 );
+
+it('serves 10,000 connections through the kernel module', async () => {
+  const { mark } = await vm.kernelTrouble();
+
+  const output = await withServer(
+    'valkey',
+    'workers 2 idle-us 100',
+    [
+      'ulimit -n 30000',
+      'bin/load --address 127.0.0.1:7700 --protocol ping --connections 10000 --message-bytes 16 --requests 20000 ' +
+        '--warmup 0s --timeout 120s --json - | grep -o \'"ok":[a-z]*\'',
+      'cli info fastio',
+    ].join('\n'),
+    '--maxclients 10100',
+  );
+
+  expect(output).toContain('"ok":true');
+  expect(output).toMatch(/FastIO: (\d+) accepted, \1 on rings, 0 detached, 0 plain, 0 turned away/);
+  await expectQuietKernel(vm, mark);
+}, 1_800_000);
