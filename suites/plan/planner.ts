@@ -167,10 +167,10 @@ const wallCost = {
 /** CPU seconds of the host under the virtual clock; measured on a Xeon of 2.x GHz. */
 const virtualCost = {
   /** Boot, server start and results. */
-  run: 7,
+  run: 9,
   /** Per second of the guest's clock and busy thread, in a window and before it. */
-  window: 35,
-  warmup: 15,
+  window: 25,
+  warmup: 10,
 } as const;
 
 /** What a run's guest under the virtual clock varies: every run is simulated with a seed of its own. */
