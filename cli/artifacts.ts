@@ -8,32 +8,28 @@ import { redisModules } from '../toolchain/redis.js';
 import { buildModule } from '../toolchain/targets.js';
 import { projectRoot } from '../vm/paths.js';
 
-/** Builds all that the suites' servers need in a guest: the project's own programs and those the suites define. */
-export const buildArtifacts: BuildArtifacts = async ({ arch, kernel, suites }, work) => {
+/** Builds all that a suite's servers need in a guest: the project's own programs and those the suite defines. */
+export const buildArtifacts: BuildArtifacts = async ({ arch, kernel, suite: loaded }, work) => {
+  const { name: suite, file, suite: definition } = loaded;
   const files: Placed[] = [...(await echoPrograms(projectRoot, arch, work))];
-  if (suites.some(({ suite }) => Object.values(suite.servers).some(isRedis))) {
+  if (Object.values(definition.servers).some(isRedis)) {
     files.push(...(await redisModules(projectRoot, arch, work)), ...(await portableServers(arch, work)));
   }
-  const modules = new Set<string>();
-  for (const { name: suite, file, suite: definition } of suites) {
-    for (const [name, module] of Object.entries(definition.modules)) {
-      if (modules.has(name)) continue;
-      modules.add(name);
-      const directory =
-        module.source === undefined ? join(projectRoot, 'kmod') : resolve(dirname(file), module.source);
-      const built = await buildModule({ directory, name, arch, kernel }, work);
-      files.push({ from: built.path, to: `modules/${name}.ko` });
-    }
-    for (const [name, server] of Object.entries(definition.servers)) {
-      if (server.source === undefined || server.files === undefined) continue;
-      const source = {
-        name,
-        directory: resolve(dirname(file), server.source),
-        files: server.files,
-        ...(server.build === undefined ? {} : { build: server.build }),
-      };
-      files.push(...(await ownPrograms(source, arch, `servers/${suite}/${name}`, work)));
-    }
+  for (const [name, module] of Object.entries(definition.modules)) {
+    const directory =
+      module.source === undefined ? join(projectRoot, 'kmod') : resolve(dirname(file), module.source);
+    const built = await buildModule({ directory, name, arch, kernel }, work);
+    files.push({ from: built.path, to: `modules/${name}.ko` });
+  }
+  for (const [name, server] of Object.entries(definition.servers)) {
+    if (server.source === undefined || server.files === undefined) continue;
+    const source = {
+      name,
+      directory: resolve(dirname(file), server.source),
+      files: server.files,
+      ...(server.build === undefined ? {} : { build: server.build }),
+    };
+    files.push(...(await ownPrograms(source, arch, `servers/${suite}/${name}`, work)));
   }
   return layOut(files, work.signal);
 };

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseKallsyms } from '../../vm/clock/lines.js';
@@ -63,20 +63,22 @@ export async function runJobs(runner: RunnerOptions): Promise<void> {
 interface Shared extends RunnerOptions {
   readonly numbered: ReadonlyMap<string, RunStarted>;
   readonly inTurn: <T>(work: () => Promise<T>) => Promise<T>;
-  /** Host directory with what every job's guest gets. */
+  /** Host directory with what the guests of each suite get. */
   readonly files: string;
 }
 
-/** Artifacts and fastio.conf in one directory. */
+/** For each suite a directory with its artifacts and fastio.conf. */
 async function filesOf({
   artifacts,
   options,
 }: RunnerOptions): Promise<{ readonly directory: string } & AsyncDisposable> {
   const directory = await mkdtemp(join(tmpdir(), 'fastio-files-'));
-  for (const name of await readdir(artifacts.directory)) {
-    await symlink(join(artifacts.directory, name), join(directory, name));
+  for (const [suite, { directory: from }] of artifacts) {
+    const to = join(directory, suite);
+    await mkdir(to);
+    for (const name of await readdir(from)) await symlink(join(from, name), join(to, name));
+    await symlink(resolve(options.confFile), join(to, confName));
   }
-  await symlink(resolve(options.confFile), join(directory, confName));
   return { directory, [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }) };
 }
 
@@ -97,7 +99,7 @@ async function runOne(run: Run, block: Block, name: string, shared: Shared): Pro
   let result: MeasuredJob | FastioError;
   try {
     const { profileLines: profile } = options;
-    const job = { groups: jobOf(run, commands), files: shared.files, symbols: profile };
+    const job = { groups: jobOf(run, commands), files: join(shared.files, block.suite), symbols: profile };
     const clock = { seed: jobSeed(block, run), costProfile: costs, profile };
     result = await options.runJob(specOf(loaded, options), job, clock, { name, report, signal });
   } catch (error) {

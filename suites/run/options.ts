@@ -56,7 +56,7 @@ export interface SuiteOptions extends Machinery, Watch {
   readonly claimsFile?: string;
 }
 
-/** Files for the guest, laid out below one host directory as they shall stand below /opt/fastio. */
+/** Files for the guests of a suite, laid out below one host directory as they shall stand below /opt/fastio. */
 export interface Artifacts {
   /** bin/ is on the servers' PATH; modules/NAME.ko; servers/SUITE/NAME/ for those with sources of their own. */
   readonly directory: string;
@@ -65,7 +65,7 @@ export interface Artifacts {
 }
 
 export type BuildArtifacts = (
-  target: { readonly arch: Arch; readonly kernel: KernelSeries; readonly suites: readonly LoadedSuite[] },
+  target: { readonly arch: Arch; readonly kernel: KernelSeries; readonly suite: LoadedSuite },
   watch: Watch,
 ) => Promise<Artifacts>;
 

@@ -18,7 +18,7 @@ import { headerOf, withGuest } from './header.js';
 import { jobOf } from './job.js';
 import { runJobs } from './jobs.js';
 import type { CommandOptions } from './commands.js';
-import type { SuiteOptions } from './options.js';
+import type { Artifacts, SuiteOptions } from './options.js';
 import type { RunRecord } from './record.js';
 import { rowOf } from './row.js';
 import type { RunStarted } from './runner.js';
@@ -75,7 +75,14 @@ async function runLoaded(
   }
 
   const { arch, kernel } = options;
-  const artifacts = await options.buildArtifacts({ arch, kernel, suites }, { report, signal });
+  const artifacts = new Map<string, Artifacts>();
+  for (const suite of suites) {
+    artifacts.set(suite.name, await options.buildArtifacts({ arch, kernel, suite }, { report, signal }));
+  }
+  const sha256 = Object.assign(
+    {},
+    ...[...artifacts.values()].map((one) => one.sha256),
+  ) as Artifacts['sha256'];
   const claimsPath = options.claimsFile ?? ownClaimsFile;
   await copyInputs(options.out, {
     files: [...options.lockFiles, options.confFile],
@@ -83,7 +90,7 @@ async function runLoaded(
     claims: claimsPath,
   });
   const begun = performance.now();
-  let header = await headerOf(suites, options, { seed, lockHash, artifacts: artifacts.sha256, earlier });
+  let header = await headerOf(suites, options, { seed, lockHash, artifacts: sha256, earlier });
   const build = resultsBuilder();
   const current = (): Results => build({ header, plan, suites, claims }, [...store.records.values()]);
   const save = async (finishedAt: string | null = null): Promise<Results> => {

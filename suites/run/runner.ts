@@ -18,7 +18,8 @@ export interface RunnerOptions {
   readonly options: SuiteOptions & { readonly clock: ClockName; readonly costs: string };
   readonly plan: Plan;
   readonly suites: readonly LoadedSuite[];
-  readonly artifacts: Artifacts;
+  /** By suite. */
+  readonly artifacts: ReadonlyMap<string, Artifacts>;
   readonly seed: number;
   readonly store: Store;
   /** Called with what guests are; `index` is that of the run it was seen at. */
@@ -67,7 +68,8 @@ interface Shared extends RunnerOptions {
 async function runBlock(block: Block, shared: Shared): Promise<void> {
   const { suites, store, options } = shared;
   const loaded = suites.find(({ name }) => name === block.suite);
-  if (loaded === undefined) throw new RangeError(`no suite ${block.suite}`);
+  const artifacts = shared.artifacts.get(block.suite);
+  if (loaded === undefined || artifacts === undefined) throw new RangeError(`no suite ${block.suite}`);
   for (let attempt = 0; attempt < maxBootsPerBlock; attempt += 1) {
     const left = block.runs.filter(({ id }) => !store.records.has(id));
     if (left.length === 0) return;
@@ -75,7 +77,7 @@ async function runBlock(block: Block, shared: Shared): Promise<void> {
     const name = `bench-${process.pid}`;
     let bench: Bench;
     try {
-      bench = await bootBench(name, block, loaded, shared.artifacts, options);
+      bench = await bootBench(name, block, loaded, artifacts, options);
     } catch (error) {
       options.signal.throwIfAborted();
       if (!isGuestTrouble(error) || attempt + 1 < maxBootsPerBlock) {

@@ -46,7 +46,7 @@ let whole: Ended;
 let results: Results;
 beforeAll(async () => {
   out = join(hostTemp(), 'whole');
-  whole = await fastio(['--out', out]);
+  whole = await fastio(['--clock', 'virtual', '--out', out]);
   if (whole.code !== 1) throw new Error(`ended with ${whole.code ?? 'a signal'}:\n${whole.stderr}`);
   results = await loadResults(out);
 });
@@ -78,7 +78,7 @@ it('counts the CPUs that were used, and the instructions of a request', () => {
 it('says how to go on when interrupted, does so, and ends with the very same results', async () => {
   const again = join(hostTemp(), 'again');
   let pressed = false;
-  const interrupted = await fastio(['--out', again], (line, interrupt) => {
+  const interrupted = await fastio(['--clock', 'virtual', '--out', again], (line, interrupt) => {
     // Once: a second Ctrl-C ends the command on the spot.
     if (pressed || !/\[\d\/4\] .*: (done|failed)/.test(line)) return;
     pressed = true;
@@ -98,4 +98,21 @@ it('says how to go on when interrupted, does so, and ends with the very same res
   );
   expect(resultsHash(await loadResults(again))).toBe(hash);
   expect(whole.stdout).toContain(`sha256 ${hash}`);
+});
+
+it('measures by the wall clock, too, and says that emulated figures cannot be compared', async () => {
+  const wall = join(hostTemp(), 'wall');
+  const ended = await fastio(['--clock', 'wall', '--accel', 'tcg', '--out', wall]);
+  if (ended.code !== 1) throw new Error(`ended with ${ended.code ?? 'a signal'}:\n${ended.stderr}`);
+  const { points, failures } = await loadResults(wall);
+
+  expect(failures.map(({ point }) => point)).toEqual(['small/wrong/w1/c4/b64']);
+  const measured = points.filter(({ server }) => server !== 'wrong');
+  expect(measured.map(({ status }) => status)).not.toContain('failed');
+  for (const { comparable, samples } of measured) {
+    expect(comparable).toBe(false);
+    expect(samples).toHaveLength(3);
+    // A thread cannot be busier than always; the reading itself takes time on a busy host.
+    for (const { generatorBusy } of samples) expect(generatorBusy).toBeLessThan(1.05);
+  }
 });
