@@ -9,7 +9,7 @@ export function planText({ points, runs, boots, seconds, seed }: Event<'plan'>):
 
 /** One line of a measurement's progress: `[3/36] fastio x3: done, 3 min left`. */
 export function runText({ phase, index, total, point, remainingSeconds, message }: Event<'run'>): string {
-  const left = phase === 'started' ? '' : `, ${durationText(remainingSeconds)} left`;
+  const left = `, ${durationText(remainingSeconds)} left`;
   return `[${index}/${total}] ${point}: ${phase}${left}${message === undefined ? '' : `: ${message}`}`;
 }
 

@@ -151,7 +151,7 @@ it('refuses a shard that is not finished, and raw records that are damaged', asy
   const out = join(whole.out, '..', 'shard-damaged');
   await runSuites({ ...whole, ...noiseless(), out, shard: { index: 2, count: 2 } });
   const run = (await loadResults(out)).order[0] ?? '';
-  writeFileSync(join(out, 'raw', `${run}.json`), '{"version":1,"id":7}\n');
+  writeFileSync(join(out, 'raw', `${run}.json`), '{"version":2,"id":7}\n');
 
   const damaged = mergeRuns([shards[0] ?? '', out], join(whole.out, '..', 'never2'), watch);
   await expect(damaged).rejects.toThrow(/raw\/.*\.json:1 id: found 7, expected string/);

@@ -3,7 +3,7 @@ import type { KernelReport } from '../../vm/vm.js';
 import type { PlannedRun } from '../plan/planner.js';
 
 /** Raised with the form of raw/*.json. */
-export const recordVersion = 1;
+export const recordVersion = 2;
 
 const count = z.number().int().min(0);
 const ns = z.number().min(0);
