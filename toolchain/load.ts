@@ -46,17 +46,14 @@ export async function unloadModule(vm: Vm, name: string, signal: AbortSignal): P
   const script = `[ ! -d /sys/module/${name} ] || rmmod ${name}`;
   const { status, stderr } = await vm.exec(['sh', '-c', script], { signal });
   if (status === 0) return;
-  const holders = await vm.exec(
-    [
-      'sh',
-      '-c',
-      `ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c '/dev/${name}$'; cat /sys/module/${name}/refcnt`,
-    ],
-    { signal },
-  );
+  const holders =
+    `find /proc/[0-9]*/fd -lname /dev/${name} 2>/dev/null | cut -d / -f 3 | sort -un | ` +
+    'while read -r pid; do echo "$pid ($(cat "/proc/$pid/comm"))"; done';
+  const { stdout } = await vm.exec(['sh', '-c', holders], { signal });
+  const users = stdout.trim().replaceAll('\n', ', ') || 'no process by a descriptor, perhaps by a mapping';
   throw new FastioError(
     'GUEST_BUSY',
-    `module ${name} cannot be unloaded: ${stderr.trim()} (open descriptors, references: ${holders.stdout.trim().replaceAll('\n', ', ')})`,
+    `module ${name} cannot be unloaded: ${stderr.trim()}; used by: ${users}`,
     'Stop the programs in the guest that use it.',
   );
 }

@@ -1,4 +1,5 @@
-import { beforeAll, describe, it } from '@jest/globals';
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import { unloadModule } from '../../toolchain/load.js';
 import type { Vm } from '../../vm/vm.js';
 import { defaultSpec, noSignal, report, sharedVm } from './guest.js';
 import { basicPrograms, libraryPrograms, longPrograms } from './kmod-build.js';
@@ -19,6 +20,19 @@ describe('libfastio on the kernel module', () => {
     },
     ktapTimeoutMs,
   );
+});
+
+it('is not taken out of the kernel while it is used, and it is said by whom', async () => {
+  const { stdout } = await vm.exec(['sh', '-c', 'sleep 1000 </dev/fastio >/dev/null 2>&1 & echo $!']);
+  const user = stdout.trim();
+
+  const unloading = unloadModule(vm, 'fastio', noSignal);
+
+  await expect(unloading).rejects.toMatchObject({
+    code: 'GUEST_BUSY',
+    message: expect.stringContaining(`used by: ${user} (sleep)`),
+  });
+  await vm.exec(['kill', user]);
 });
 
 // The last program reloads the module.
