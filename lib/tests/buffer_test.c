@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "rig.h"
@@ -289,10 +290,14 @@ static void slot_is_made_and_dropped_by_name(void *arg)
 static void slots_have_a_limit(void *arg)
 {
 	struct rig *rig = arg;
+	struct rlimit files;
 	int high, pair[2];
 	char buf[4];
 	struct fastio_sqe *sqe;
 
+	REQUIRE(!getrlimit(RLIMIT_NOFILE, &files));
+	files.rlim_cur = files.rlim_max;
+	REQUIRE(files.rlim_max > 4096 && !setrlimit(RLIMIT_NOFILE, &files));
 	REQUIRE(rig_tcp_pair(pair));
 	CHECK_EQ(rig->fio->max_slots, 4096);
 	high = fcntl(pair[0], F_DUPFD_CLOEXEC, 4096);
