@@ -34,9 +34,13 @@ const programTimeoutMs = 300_000 + Number(fuzz.FASTIO_FUZZ_SECONDS) * 1_000;
 /** For jest: the same as a guest under emulation on a busy host may take. */
 export const ktapTimeoutMs = programTimeoutMs * 40;
 
-/** Runs one program to its end, shows its lines, and fails with those that failed, or when the kernel complained. */
-export async function expectKtap(vm: Vm, program: string): Promise<void> {
+/**
+ * Runs one program to its end, shows its lines, and fails with those that failed, or when the kernel complained.
+ * @param words Run only tests that have one of these in their names; none: all.
+ */
+export async function expectKtap(vm: Vm, program: string, words: readonly string[] = []): Promise<void> {
   const { mark } = await vm.kernelTrouble();
+  const start = performance.now();
   const env = {
     FASTIO_TEST_SLOWNESS: vm.info.accel === 'tcg' ? '10' : '1',
     FASTIO_KO: `${guestDir}/fastio.ko`,
@@ -45,12 +49,15 @@ export async function expectKtap(vm: Vm, program: string): Promise<void> {
     ...fuzz,
   };
 
-  const { status, stdout, stderr } = await vm.exec([`${guestDir}/${program}`], {
+  const { status, stdout, stderr } = await vm.exec([`${guestDir}/${program}`, ...words], {
     env,
     timeoutMs: programTimeoutMs,
   });
 
-  process.stderr.write(`${program}: ${vm.info.arch} ${vm.info.kernelRelease}\n${stdout}${stderr}`);
+  const seconds = ((performance.now() - start) / 1_000).toFixed(0);
+  process.stderr.write(
+    `${program}: ${vm.info.arch} ${vm.info.kernelRelease}, ${seconds} s\n${stdout}${stderr}`,
+  );
   await expectQuietKernel(vm, mark);
   const report = parseKtap(stdout);
   expect(report.failed).toEqual([]);
