@@ -373,9 +373,14 @@ static void block_device(const void *arg)
 	direct = open(path, O_RDONLY | O_DIRECT);
 	NEED(direct >= 0, "%s: %s", path, strerror(errno));
 	for (uint64_t off = 0; off + 65536 <= (1 << 20); off += 65536) {
+		int res;
+
 		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-		CHECK_EQ(op_run(&ctx, 0, OP(READ, fd, .flags = FASTIO_SQE_NOWAIT, .addr = ADDR(aligned), .len = 65536,
-					    .off = off)).res, -EAGAIN, "NOWAIT, out of the cache");
+		res = op_run(&ctx, 0, OP(READ, fd, .flags = FASTIO_SQE_NOWAIT, .addr = ADDR(aligned), .len = 65536,
+					 .off = off)).res;
+		/* The attempt starts the transfer, and a quick disk has done some of it before the attempt gives up. */
+		CHECK(res == -EAGAIN || res > 0, "NOWAIT, out of the cache: %d", res);
+		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 		CHECK_EQ(op_run(&ctx, 0, OP(READ, fd, .addr = ADDR(aligned), .len = 65536, .off = off)).res, 65536,
 			 "out of the cache, at %llu", (unsigned long long)off);
 		NEED_EQ(pread(fd, buffer, 65536, off), 65536);
