@@ -92,6 +92,12 @@ unsigned int fastio_pass(struct fastio_rq *rq, unsigned int batch)
 	unsigned int done;
 
 	done = fastio_run_ready(rq, batch);
+	/*
+	 * What has been received goes out before anything is sent: user space works on it
+	 * meanwhile, and has the next SQEs ready when these are done.
+	 */
+	if (done)
+		fastio_publish(rq);
 	done += fastio_run_sq(rq, batch);
 	if (done) {
 		fastio_publish(rq);

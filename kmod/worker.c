@@ -43,9 +43,16 @@ static void fastio_set_enter(struct fastio_rq *rq)
 	WRITE_ONCE(rq->shm->enter, 1);
 }
 
+/*
+ * Whether operations wait for user space to reap. SQEs that a bounded pass has left behind do not:
+ * user space sees in sq_head that they are still there.
+ */
 static bool fastio_waits_for_room(struct fastio_rq *rq)
 {
-	return !list_empty(&rq->stalled) || fastio_index_sq_avail(&rq->ix, rq->shm);
+	if (!list_empty(&rq->stalled))
+		return true;
+	return fastio_index_sq_avail(&rq->ix, rq->shm) &&
+	       !fastio_index_cq_room(&rq->ix, rq->shm, 1);
 }
 
 /**
