@@ -405,6 +405,9 @@ static inline void fastio_seen(struct fastio_queue *queue)
 	 * room would sleep.
 	 */
 	__atomic_store_n(&queue->ring->cq_head, ++queue->cq_head, __ATOMIC_SEQ_CST);
+	/* fastio_serve() looks at the flag itself. */
+	if (queue->self)
+		return;
 	flags = __atomic_load_n(&queue->ring->flags, __ATOMIC_SEQ_CST);
 	if (__builtin_expect(flags & FASTIO_RING_CQ_WAIT, 0))
 		fastio_wake_worker(queue);
