@@ -11,7 +11,7 @@
 #include "compat.h"
 #include "internal.h"
 
-#define FASTIO_SPINS	32	/* empty passes between two looks at the clock and the scheduler */
+#define FASTIO_SPINS	32	/* looks at the rings between two at the clock and the scheduler */
 
 /**
  * fastio_claim() - become the server of a ring
@@ -195,7 +195,7 @@ static int fastio_sleep(struct fastio_rq *rq, ktime_t *until, bool any)
 
 /**
  * struct fastio_spin - how long a thread has found nothing to do
- * @count: empty passes since there was work
+ * @count: looks since the last one at the clock
  * @since: time of the first look at the clock, ns, or 0
  */
 struct fastio_spin {
@@ -203,16 +203,29 @@ struct fastio_spin {
 	u64	since;
 };
 
-/* Return: whether to look again before sleeping. */
-static bool fastio_spin(struct fastio_spin *spin, u64 idle_ns)
+/*
+ * Polls the two words that say that there is work, and nothing else, so that the answer to either
+ * is short. @looks: how often at most.
+ *
+ * Return: whether to look again before sleeping.
+ */
+static bool fastio_spin(struct fastio_rq *rq, struct fastio_spin *spin, u64 idle_ns,
+			unsigned int looks)
 {
 	u64 now;
 
 	if (!idle_ns)
 		return false;
-	cpu_relax();
-	if (++spin->count % FASTIO_SPINS)
+	while (looks--) {
+		cpu_relax();
+		spin->count++;
+		rq->st.spins++;
+		if (!llist_empty(&rq->ready) || READ_ONCE(rq->shm->sq_tail) != rq->ix.sq_head)
+			break;
+	}
+	if (spin->count < FASTIO_SPINS)
 		return true;
+	spin->count = 0;
 	cond_resched();
 	now = local_clock();
 	if (!spin->since)
@@ -241,13 +254,14 @@ static long fastio_serve(struct fastio_rq *rq)
 		fastio_quiesce(&rq->last_jiffy);
 		if (done) {
 			spin = (struct fastio_spin){};
-			cond_resched();
+			/* RCU knows; cond_resched() would tell it again. */
+			if (need_resched())
+				cond_resched();
 			continue;
 		}
-		rq->st.spins++;
 		if (unlikely(rq->gen != READ_ONCE(ctx->gen)))
 			fastio_see_resources(rq);
-		if (fastio_spin(&spin, ctx->idle_ns))
+		if (fastio_spin(rq, &spin, ctx->idle_ns, FASTIO_SPINS))
 			continue;
 		fastio_sleep(rq, NULL, false);
 		spin = (struct fastio_spin){};
@@ -274,6 +288,7 @@ long fastio_worker(struct fastio_ctx *ctx, unsigned long index)
 	if (!fastio_claim(rq))
 		return READ_ONCE(ctx->dead) ? -ESHUTDOWN : -EBUSY;
 	WRITE_ONCE(rq->self, false);
+	rq->polite = false;
 	ret = fastio_serve(rq);
 	fastio_publish(rq);
 	fastio_unclaim(rq);
@@ -306,7 +321,9 @@ static long fastio_enter_ring(struct fastio_rq *rq, unsigned int flags, unsigned
 			cond_resched();
 			continue;
 		}
-		if ((flags & FASTIO_ENTER_SPIN) && fastio_spin(&spin, ctx->idle_ns))
+		/* Other rings' completions are not looked at while polling this one. */
+		if ((flags & FASTIO_ENTER_SPIN) &&
+		    fastio_spin(rq, &spin, ctx->idle_ns, any ? 1 : FASTIO_SPINS))
 			continue;
 		if (unlikely(rq->gen != READ_ONCE(ctx->gen)))
 			fastio_see_resources(rq);
@@ -352,6 +369,7 @@ long fastio_enter(struct fastio_ctx *ctx, unsigned long arg)
 		WRITE_ONCE(rq->enter, false);
 		WRITE_ONCE(rq->shm->enter, 0);
 	}
+	rq->polite = !waits && ctx->nr_rings > 1;
 	rq->st.enters++;
 	ret = fastio_enter_ring(rq, flags, batch, timeout_us);
 	fastio_unclaim(rq);

@@ -390,7 +390,7 @@ struct fastio_buf_ring {
  * @multishot: CQEs with FASTIO_CQE_MORE
  * @punted: operations handed to a wq worker
  * @cq_stalls: times that work waited for room in the CQ
- * @spins: empty passes
+ * @spins: looks at a ring that found nothing, by a thread that polls
  * @sleeps: times the server slept
  * @enters: calls of FASTIO_IOC_ENTER
  * @leaves: times a donated worker returned to user space to run pending kernel work or signals
