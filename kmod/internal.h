@@ -287,6 +287,7 @@ struct fastio_group {
  * @wait: the server while it sleeps
  * @claim: FASTIO_UNCLAIMED ... FASTIO_RETIRED
  * @self: last served by ENTER, so wake-ups must tell user space when nobody serves it
+ * @polite: served by a thread that has other rings to reap, and returns when they have something
  * @enter: mirror of fastio_ring.enter that user space cannot change
  * @notify: wakes pollers and waiters on behalf of a wake-up, which may hold their locks
  *
@@ -318,6 +319,7 @@ struct fastio_rq {
 	struct rcuwait		wait;
 	atomic_t		claim;
 	bool			self;
+	bool			polite;
 	bool			enter;
 	struct irq_work		notify;
 };
@@ -431,6 +433,7 @@ bool fastio_has_work(struct fastio_rq *rq);
 unsigned int fastio_pass(struct fastio_rq *rq, unsigned int batch);
 void fastio_pull(struct fastio_rq *rq);
 void fastio_breathe(struct fastio_rq *rq);
+bool fastio_wanted_elsewhere(const struct fastio_rq *rq);
 
 /* worker.c */
 long fastio_worker(struct fastio_ctx *ctx, unsigned long index);

@@ -363,6 +363,11 @@ unsigned int fastio_run_sq(struct fastio_rq *rq, unsigned int batch)
 	for (i = 0; i < n; i++) {
 		if (i && !(i % FASTIO_BREATHE))
 			fastio_breathe(rq);
+		if (i && rq->polite && fastio_wanted_elsewhere(rq)) {
+			rq->ix.reserved -= n - i;
+			n = i;
+			break;
+		}
 		fastio_issue(rq, &rq->sq[(head + i) & mask]);
 	}
 	rq->st.submitted += n;

@@ -155,6 +155,19 @@ static bool fastio_recv_more(struct fastio_req *req, int *res)
 	return false;
 }
 
+/*
+ * Asks to be woken unless an attempt to read may succeed.
+ *
+ * Return: whether it may. If not, FASTIO_WANT_RD is set.
+ */
+static bool fastio_may_read(struct fastio_node *node)
+{
+	if (!node->hooked || atomic_read(&node->state) & FASTIO_RD)
+		return true;
+	/* Full barrier: WANT first, then the last look. Pairs with fastio_wake_fn(). */
+	return atomic_fetch_or(FASTIO_WANT_RD, &node->state) & FASTIO_RD;
+}
+
 /**
  * fastio_try_rd() - attempt the receiving half of a request until it ends or must wait
  * @rq: ring; the caller serves it
@@ -178,12 +191,7 @@ bool fastio_try_rd(struct fastio_rq *rq, struct fastio_req *req, bool cleared)
 				fastio_complete(rq, req, -EAGAIN, 0);
 				return true;
 			}
-			/*
-			 * Full barrier: WANT first, then the last look. Pairs with
-			 * fastio_wake_fn().
-			 */
-			if (!(atomic_read(&node->state) & FASTIO_RD) &&
-			    !(atomic_fetch_or(FASTIO_WANT_RD, &node->state) & FASTIO_RD))
+			if (!fastio_may_read(node))
 				return false;
 			/* Full barrier: clear first, then attempt. Pairs with fastio_wake_fn(). */
 			atomic_fetch_andnot(FASTIO_RD | FASTIO_WANT_RD, &node->state);
@@ -235,7 +243,9 @@ static void fastio_begin_rd(struct fastio_rq *rq, struct fastio_req *req)
 {
 	fastio_queue_remove(req);
 	req->receiving = true;
-	if ((req->slot && req->slot->rd.first) || !fastio_try_rd(rq, req, false))
+	/* Mostly the answer is still to come: spare the attempt its preparations. */
+	if ((req->slot && (req->slot->rd.first || !fastio_may_read(&req->slot->node))) ||
+	    !fastio_try_rd(rq, req, false))
 		fastio_park(rq, req, FASTIO_PARKED);
 }
 

@@ -54,6 +54,29 @@ void fastio_pull(struct fastio_rq *rq)
 	}
 }
 
+/**
+ * fastio_wanted_elsewhere() - whether the serving thread should return to reap other rings
+ * @rq: ring; the caller serves it with &fastio_rq.polite
+ *
+ * Looks at the shared indices only: the private ones belong to other CPUs. Nonsense in them makes
+ * user space return early, or late, to itself.
+ *
+ * Return: whether another ring has completions.
+ */
+bool fastio_wanted_elsewhere(const struct fastio_rq *rq)
+{
+	const struct fastio_ctx *ctx = rq->ctx;
+	u32 i;
+
+	for (i = 0; i < ctx->nr_rings; i++) {
+		const struct fastio_ring *shm = ctx->rq[i].shm;
+
+		if (i != rq->index && READ_ONCE(shm->cq_tail) != READ_ONCE(shm->cq_head))
+			return true;
+	}
+	return false;
+}
+
 static unsigned int fastio_run_ready(struct fastio_rq *rq, unsigned int batch)
 {
 	unsigned int done = 0;
@@ -74,6 +97,8 @@ static unsigned int fastio_run_ready(struct fastio_rq *rq, unsigned int batch)
 		fastio_run_node(rq, node);
 		if (!(++done % FASTIO_BREATHE))
 			fastio_breathe(rq);
+		if (rq->polite && fastio_wanted_elsewhere(rq))
+			break;
 	}
 	list_splice(&run, &rq->backlog);
 	rq->st.ready += done;
