@@ -56,6 +56,7 @@ struct application *applications[SERVE_THREADS_MAX];
 
 static void list_add(struct application *application, struct list *list, unsigned int index)
 {
+	application->listed++;
 	application->connections[index].next[list->link] = NOBODY;
 	if (list->last == NOBODY)
 		list->first = index;
@@ -68,6 +69,7 @@ static unsigned int list_take(struct application *application, struct list *list
 {
 	unsigned int index = list->first;
 
+	application->listed--;
 	list->first = application->connections[index].next[list->link];
 	if (list->first == NOBODY)
 		list->last = NOBODY;
@@ -498,10 +500,16 @@ static void issue_due(struct application *application)
 	}
 }
 
+static void check(int ret)
+{
+	if (ret < 0 && ret != -EINTR && ret != -ETIME)
+		die(EXIT_SAID_NO, "FastIO: %s", fastio_strerror(ret));
+}
+
 /* Reaps at most @batch completions. Returns how many there were. */
 static unsigned int reap(struct application *application, unsigned int batch)
 {
-	struct fastio_queue *queue;
+	struct fastio_queue *queue, *last = NULL;
 	struct fastio_cqe *cqe;
 	unsigned int count = 0;
 
@@ -509,6 +517,10 @@ static unsigned int reap(struct application *application, unsigned int batch)
 		/* A copy, so that the worker gets the room back before this thread writes the next entry. */
 		struct fastio_cqe copy = *cqe;
 
+		/* A worker begins with its replies while this thread is at the next ring. */
+		if (last && queue != last)
+			check(fastio_submit(last));
+		last = queue;
 		fastio_seen(queue);
 		handle(application, &copy);
 		count++;
@@ -521,6 +533,8 @@ static bool catch_up(struct application *application)
 {
 	bool waits = application->due;
 
+	if (!application->due && !application->listed)
+		return false;
 	issue_due(application);
 	for (unsigned int i = 0; i < application->lane_count; i++) {
 		struct lane *lane = &application->lanes[i];
@@ -532,12 +546,6 @@ static bool catch_up(struct application *application)
 		waits = waits || lane->deferred.first != NOBODY;
 	}
 	return waits;
-}
-
-static void check(int ret)
-{
-	if (ret < 0 && ret != -EINTR && ret != -ETIME)
-		die(EXIT_SAID_NO, "FastIO: %s", fastio_strerror(ret));
 }
 
 static void loop(struct application *application)

@@ -72,6 +72,7 @@ struct application {
 	unsigned int lane_connections_max;
 	int mailbox[2]; /* descriptors of connections that thread 0 accepted for this one */
 	unsigned int due; /* DUE_* */
+	unsigned int listed; /* entries of all lanes' lists */
 	bool stop;
 	enum fastio_backend backend;
 	struct fastio_stats stats[LANES_MAX];

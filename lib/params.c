@@ -11,6 +11,7 @@
 #include "params.h"
 
 #define DEFAULT_WQ_WORKERS 1
+#define DEFAULT_SELF_BATCH 8
 #define MIN_DEFAULT_CQ_ENTRIES 4096
 
 static unsigned int power_of_two_from(unsigned int least)
@@ -34,7 +35,7 @@ static void translate(struct fastio_params *params, const struct fastio_conf *co
 
 	memset(params, 0, sizeof(*params));
 	params->workers = workers;
-	params->self_batch = workers ? 1 : 0;
+	params->self_batch = workers ? DEFAULT_SELF_BATCH : 0;
 	params->wq_workers = DEFAULT_WQ_WORKERS;
 	params->sq_entries =
 		power_of_two_from((unsigned int)(conf->max_table_entry * conf->max_table_len));
