@@ -103,6 +103,12 @@ describe('with instructions only', () => {
 describe.each([20, 50])('with the costs of a server, quantum %i ns', (fineNs) => {
   let costly: Calibration;
   const adds = 5_000;
+  /**
+   * Now and then one CPU adds twice before the other has its turn, and the line stays: when the order of turns moves on,
+   * and, with a quantum shorter than an add with its transfer by less than half, in each round that one of them sits
+   * out because it has overshot the one before. So the second quantum finds fewer transfers; that is the model, not noise.
+   */
+  const leastShare = fineNs < lineNs / 2 ? 0.85 : 0.75;
   const calls = 5_000;
   beforeAll(async () => {
     costly = await calibrate(
@@ -135,12 +141,16 @@ describe.each([20, 50])('with the costs of a server, quantum %i ns', (fineNs) =>
     const apart = costly.output('apart');
     const shared = costly.output('shared');
 
-    // Now and then one CPU adds twice before the other has its turn, and the line stays.
-    expect(Math.max(...shared.ns) / adds - Math.max(...apart.ns) / adds).toBeGreaterThan(0.75 * lineNs);
+    const extraNs = Math.max(...shared.ns) / adds - Math.max(...apart.ns) / adds;
+    console.log(
+      `quantum ${fineNs} ns: ${extraNs.toFixed(1)} ns and ${(transfers(2) / adds).toFixed(3)} transfers`,
+    );
+    expect(extraNs).toBeGreaterThan(leastShare * lineNs);
+    expect(extraNs).toBeLessThanOrEqual(lineNs + 1);
     expect(transfers(1)).toBeLessThan(adds / 10);
-    expect(transfers(2)).toBeGreaterThan(1.5 * adds);
+    expect(transfers(2)).toBeGreaterThan(2 * leastShare * adds);
     const busiest = costly.job.clock.windows[2]?.lines[0];
-    expect((busiest?.reads ?? 0) + (busiest?.writes ?? 0)).toBeGreaterThan(1.5 * adds);
+    expect((busiest?.reads ?? 0) + (busiest?.writes ?? 0)).toBeGreaterThan(2 * leastShare * adds);
   });
 
   it('charges a system call its way in and its way out', () => {

@@ -63,6 +63,12 @@ describe('the plugin in the real QEMU', () => {
       ',fine=0.5',
       /argument fine: found "0.5", expected a number from 1/,
     ],
+    [
+      'half a profile',
+      [...virt, ...single],
+      ',profile=half',
+      /argument profile: found "half", expected off or on/,
+    ],
     ['time that stands still', [...virt, ...single], ',insn=0', /time would stand still/],
     ['lines without memory', [...virt, ...single], ',line=60', /needs ram=MIB/],
     [

@@ -89,7 +89,8 @@ export async function calibrate(
   const settle: JobGroup = { id: 'settle', steps: [{ kind: 'settle' }] };
   const groups = steps.flatMap((step) => (step.kind === 'settle' ? [] : [{ id: step.id, steps: [step] }]));
   const spec: VmSpec = { ...defaultSpec, cpus };
-  const job = await runJob(spec, { groups: [settle, ...groups], files: files.directory }, clock, {
+  const work = { groups: [settle, ...groups], files: files.directory, symbols: clock.profile === true };
+  const job = await runJob(spec, work, clock, {
     bootVm: bootQemu,
     name: `clock-${process.pid}-${name}`,
     report,
