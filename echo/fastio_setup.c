@@ -53,7 +53,7 @@ void setup_options(int argc, char **argv, struct serve_options *serve, struct se
 		{ "self-weight", 0, OPTION_COUNT, &options.self_weight, 1, FASTIO_SELF_WEIGHT_FULL, NULL,
 		  "hybrid: that ring's share, in quarters of a worker's", &options.self_weight_given },
 		{ "self-batch", 0, OPTION_COUNT, &options.self_batch, 0, 255, NULL,
-		  "most operations it does on that ring at a time, or inline; 0: no bound (default: 1, inline 0)",
+		  "most operations it does on that ring at a time, or inline; 0: no bound (default: 8, inline 0)",
 		  &options.self_batch_given },
 		{ "wait", 0, OPTION_CHOICE, &options.wait, 0, 0, wait_names, "how the application thread waits", NULL },
 		{ "idle-us", 0, OPTION_COUNT, &options.idle_us, 0, FASTIO_MAX_IDLE_US, NULL,

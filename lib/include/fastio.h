@@ -112,7 +112,8 @@ enum fastio_backend {
  *	gets self_weight quarters of the connections that a worker's gets; 0 to
  *	FASTIO_SELF_WEIGHT_FULL. Inline always has that queue, whatever stands here.
  * @self_batch: most operations one fastio_serve() executes before it returns to reap; 0 to 255, 0
- *	is no bound. Default 1 for hybrid, no bound for inline.
+ *	is no bound. It returns earlier when a worker's queue has completions. Default 8 for hybrid,
+ *	no bound for inline.
  * @wq_workers: threads for operations that block (open, fsync, data not in cache); 0 to 16. With 0
  *	those operations fail with -EOPNOTSUPP. Default 1.
  * @sq_entries: entries of each SQ, a power of two up to 32768. Default 1024.

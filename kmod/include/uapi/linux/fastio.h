@@ -429,7 +429,9 @@ struct fastio_stats {
  *
  * ring	0..255 index of the ring
  * flags	FASTIO_ENTER_* bits
- * batch SQEs and ready operations to execute at most per pass, 0: no bound but the size of the ring
+ * batch SQEs and ready operations to execute at most per pass, 0: no bound but the size of the ring;
+ *	without a wait, in a context of several rings, the pass also ends when another ring has
+ *	completions, after an SQE and a ready operation at the latest
  * timeout_us 0: none; else with WAIT or WAIT_ANY the longest sleep, 1..2^32-1 microseconds
  */
 #define FASTIO_ENTER(ring, flags, batch, timeout_us)		\
