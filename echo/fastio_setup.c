@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #define CONNECTIONS_DEFAULT 4000 /* of each ring: what fits into its default number of operations in flight */
+#define SELF_WEIGHT_LESS_FROM 4	 /* workers; found by measuring */
 #define KEPT_BACK 64		 /* operations in flight of a ring that are not of connections */
 
 static const char *const mode_names[] = { "fused", "oneshot", "multishot", NULL };
@@ -36,6 +37,9 @@ static void configure(struct serve_options *serve)
 	conf.max_ker_worker = (int)options.workers * conf.max_usr_worker;
 	if (options.self_weight_given && !options.hybrid)
 		die(EXIT_USAGE, "found --self-weight without --hybrid, expected both");
+	/* The more workers there are to serve, the less time the thread has for connections of its own. */
+	if (!options.self_weight_given && options.workers >= SELF_WEIGHT_LESS_FROM)
+		options.self_weight = FASTIO_SELF_WEIGHT_FULL - 1;
 	if (options.hybrid && !options.workers)
 		die(EXIT_USAGE, "found --hybrid with no workers, expected --workers of at least 1; without any it is inline");
 	if (options.buffers & (options.buffers - 1))
@@ -51,7 +55,7 @@ void setup_options(int argc, char **argv, struct serve_options *serve, struct se
 		{ "hybrid", 0, OPTION_FLAG, &options.hybrid, 0, 0, NULL, "the application thread works on a ring of its own, too",
 		  NULL },
 		{ "self-weight", 0, OPTION_COUNT, &options.self_weight, 1, FASTIO_SELF_WEIGHT_FULL, NULL,
-		  "hybrid: that ring's share, in quarters of a worker's", &options.self_weight_given },
+		  "hybrid: that ring's share, in quarters of a worker's (default: 4, from 4 workers on 3)", &options.self_weight_given },
 		{ "self-batch", 0, OPTION_COUNT, &options.self_batch, 0, 255, NULL,
 		  "most operations it does on that ring at a time, or inline; 0: no bound (default: 8, inline 0)",
 		  &options.self_batch_given },

@@ -410,6 +410,36 @@ static void waits_see_completions(const void *arg)
 	ctx_close(&ctx);
 }
 
+/*
+ * A bounded ENTER does as much as it may, but not while another ring has something to reap; what it leaves in the SQ is
+ * no want of room.
+ */
+static void enter_is_polite(const void *arg)
+{
+	enum { NOPS = 10 };
+	struct fastio_cqe cqe;
+	struct ctx ctx;
+
+	(void)arg;
+	open_idle(&ctx);
+	for (int i = 0; i < NOPS; i++)
+		ring_push(&ctx, 1, (struct fastio_sqe) { .opcode = FASTIO_OP_NOP, .user_data = i });
+	ring_submit(&ctx, 1);
+	CHECK_EQ(device_ioctl(ctx.fd, FASTIO_IOC_ENTER, FASTIO_ENTER(1, 0, 4, 0)), 4);
+	CHECK_EQ(__atomic_load_n(&ctx.ring[1].head->flags, __ATOMIC_ACQUIRE), 0, "there is room for the others");
+
+	ring_push(&ctx, 0, (struct fastio_sqe) { .opcode = FASTIO_OP_NOP });
+	ring_submit(&ctx, 0);
+	CHECK_EQ(device_ioctl(ctx.fd, FASTIO_IOC_ENTER, FASTIO_ENTER(0, 0, 1, 0)), 1);
+	CHECK_EQ(device_ioctl(ctx.fd, FASTIO_IOC_ENTER, FASTIO_ENTER(1, 0, 4, 0)), 5, "ring 0 waits to be reaped");
+	CHECK_EQ(device_ioctl(ctx.fd, FASTIO_IOC_ENTER, FASTIO_ENTER(1, 0, 0, 0)), 6, "without a bound, too");
+	CHECK(ring_peek(&ctx, 0, &cqe));
+	CHECK_EQ(device_ioctl(ctx.fd, FASTIO_IOC_ENTER, FASTIO_ENTER(1, 0, 0, 0)), NOPS);
+	for (int i = 0; i < NOPS; i++)
+		ring_expect(&ctx, 1, i, 0);
+	ctx_close(&ctx);
+}
+
 /* ------------------------------------------------------------------ registration */
 
 static void buffers_register(const void *arg)
@@ -493,6 +523,7 @@ static const struct ktap_test others[] = {
 	TEST("every wait ends with -EINTR when a signal comes", waits_interrupted),
 	TEST("every wait lasts as long as asked and ends with -ETIME", waits_last),
 	TEST("no wait waits while there is something to reap", waits_see_completions),
+	TEST("a bounded ENTER ends when another ring can be reaped, and leaves the rest in the SQ", enter_is_polite),
 	TEST("buffers are registered all or not at all, once at a time", buffers_register),
 	TEST("buffer groups come and go, and their mapping outlives them", groups_register),
 };
