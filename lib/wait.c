@@ -62,15 +62,32 @@ int fastio_poll_fd(const struct fastio *fio)
 	return fastio_private(fio)->ops->poll_fd(fastio_private(fio));
 }
 
+/* Whether entries of the program's own queue have been submitted and not taken. */
+static bool has_unserved(const struct fastio *fio)
+{
+	const struct fastio_queue *self = fio->self;
+
+	return self &&
+	       self->sq_submitted != __atomic_load_n(&self->ring->sq_head, __ATOMIC_ACQUIRE);
+}
+
 int fastio_before_poll(struct fastio *fio)
 {
+	/* A pass takes one entry at least. */
+	unsigned int passes = fio->self ? fio->self->sq_entries + 1 : 1;
 	int ret = fastio_submit_all(fio);
 
-	if (!ret)
-		ret = fastio_serve(fio);
-	if (ret < 0 && ret != -EINTR)
+	if (ret)
 		return ret;
-	return fastio_any_cqe(fio) || fastio_emptied(fio);
+	/* What a bounded pass leaves in the SQ nothing would announce. */
+	do {
+		ret = fastio_serve(fio);
+		if (ret < 0 && ret != -EINTR)
+			return ret;
+		if (fastio_any_cqe(fio) || fastio_emptied(fio))
+			return 1;
+	} while (has_unserved(fio) && --passes);
+	return has_unserved(fio);
 }
 
 /*

@@ -303,7 +303,7 @@ static void event_loops_can_wait_for_completions(void *arg)
 	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	struct fastio_sqe *sqe;
 	char buf[8];
-	int pair[2];
+	int pair[2], quiet[2];
 
 	REQUIRE(rig_tcp_pair(pair));
 	CHECK_EQ(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fastio_poll_fd(rig->fio), &event), 0);
@@ -329,6 +329,22 @@ static void event_loops_can_wait_for_completions(void *arg)
 	CHECK_EQ(next_by_epoll(rig, epoll_fd).user_data, 500);
 	CHECK_EQ(fastio_before_poll(rig->fio), 0);
 	CHECK(!readable(epoll_fd, 20));
+	/* Three that wait, and only the last gets something: none may be left in the SQ. */
+	CHECK(rig_tcp_pair(quiet));
+	for (int i = 0; i < 3; i++) {
+		int fd = i < 2 ? quiet[i] : pair[0];
+
+		sqe = rig_get(&rig->fio->queues[rig->fio->nr_queues - 1]);
+		fastio_prep_recv(sqe, fd, buf, 1, 0);
+		fastio_set_data64(sqe, 600 + (uint64_t)i);
+	}
+	CHECK_EQ(fastio_before_poll(rig->fio), 0);
+	CHECK_EQ(send(pair[1], "x", 1, 0), 1);
+	CHECK_EQ(next_by_epoll(rig, epoll_fd).user_data, 602);
+	for (uint64_t i = 0; i < 2; i++) {
+		CHECK_EQ(send(quiet[1 - i], "x", 1, 0), 1);
+		CHECK_EQ(next_by_epoll(rig, epoll_fd).user_data, 600 + i);
+	}
 	/* A time-out of a queue that nobody serves in the meantime. */
 	sqe = rig_get(&rig->fio->queues[rig->fio->nr_queues - 1]);
 	fastio_prep_timeout(sqe, 30000000, 0);
@@ -341,6 +357,8 @@ static void event_loops_can_wait_for_completions(void *arg)
 	close(epoll_fd);
 	close(pair[0]);
 	close(pair[1]);
+	close(quiet[0]);
+	close(quiet[1]);
 }
 
 /* Reads the line of /proc/self/task/TID/FILE that begins with @key, for the thread called @name. */
