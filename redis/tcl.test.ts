@@ -7,7 +7,7 @@ jest.setTimeout(900_000);
 
 const work = { report: silent, signal: new AbortController().signal };
 /** What takes seconds; `npm run test:redis` runs all files. */
-const files = ['protocol', 'networking', 'pubsub', 'querybuf', 'limits', 'quit', 'multi'].map(
+const files = ['protocol', 'networking', 'pubsub', 'querybuf', 'limits', 'quit'].map(
   (name) => `unit/${name}`,
 );
 
