@@ -12,6 +12,8 @@
 
 /* Completions taken in one go; the rest waits for the next round of the event loop. */
 #define HARVEST_MAX 4096
+/* Operations that the main thread of a hybrid executes before it looks at the workers' rings again. */
+#define SELF_BATCH 8
 /* Looks at the rings between two at the clock. */
 #define SPINS_PER_CLOCK 16
 
@@ -96,6 +98,8 @@ static void fill_params(struct fastio_params *params, const struct rings_options
 	fastio_params_init(params);
 	params->workers = options->workers;
 	params->self_weight = options->workers ? options->self_weight : 0;
+	/* Inline, each call costs a round of the event loop: do everything. Beside workers, their completions wait. */
+	params->self_batch = options->workers ? SELF_BATCH : 0;
 	params->wq_workers = 0;
 	params->idle_us = options->idle_us;
 	/* A flow has at most a receive, a send and one more in flight. */
