@@ -70,6 +70,27 @@ async function save(
   await writeFile(`${name}.log`, result.output);
 }
 
+/** One line per test, with a letter for each variant that passed it as often as the stock server did. */
+function passList(
+  server: RedisServer,
+  files: readonly string[],
+  results: ReadonlyMap<Variant, TclResult>,
+): string {
+  const letters = [...results.keys()].map((variant) => `${variant.slice(0, 1).toUpperCase()} ${variant}`);
+  const head = [`# Tests of ${server} that pass: ${letters.join(', ')}.`, `# Files: ${files.join(' ')}`];
+  const stock = results.get('stock')?.passed ?? [];
+  const lost = new Map(
+    [...results].map(([variant, result]) => [variant, missing({ ...result, passed: stock }, result)]),
+  );
+  const lines = [...new Set(stock)].map((name) => {
+    const marks = [...lost].map(([variant, names]) =>
+      names.includes(name) ? '-' : variant.slice(0, 1).toUpperCase(),
+    );
+    return `${marks.join('')} ${name}`;
+  });
+  return [...head, ...lines, ''].join('\n');
+}
+
 async function testServer(server: RedisServer, given: Options): Promise<boolean> {
   const files = options.args.length > 0 ? options.args : await allFiles(server);
   const skip = exclusions
@@ -79,6 +100,7 @@ async function testServer(server: RedisServer, given: Options): Promise<boolean>
     (variant) => variant === 'stock' || given.variant === undefined || given.variant === variant,
   );
   let stock: TclResult | undefined;
+  const passedBy = new Map<Variant, TclResult>();
   let good = true;
   for (const variant of chosen) {
     const result = await runTcl({ server, variant, files, skip, clients: Number(given.clients) }, work);
@@ -96,7 +118,9 @@ async function testServer(server: RedisServer, given: Options): Promise<boolean>
     if (!proven) say('  connections did not go where they should');
     good &&= lost.length === 0 && proven;
     await save(server, variant, given, result);
+    passedBy.set(variant, result);
   }
+  await writeFile(join(given.out, `${server}.txt`), passList(server, files, passedBy));
   return good;
 }
 
