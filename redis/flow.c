@@ -1,22 +1,12 @@
 // SPDX-License-Identifier: MIT
-/* Receiving, sending and the end of one flow. */
+/* Receiving and sending of one flow. */
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "flow.h"
-
-/* Operations to be submitted, in the order in which they go. */
-enum {
-	WANT_SEND = 1 << 0,
-	WANT_RECEIVE = 1 << 1,
-	WANT_CANCEL = 1 << 2,
-	WANT_UNREGISTER = 1 << 3,
-	WANT_CLOSE = 1 << 4,
-};
 
 /* Send buffers begin with this and double; those larger than the second are freed once empty. */
 #define BYTES_MIN 512
@@ -41,7 +31,8 @@ static bool reserve(struct flow_bytes *bytes, size_t length)
 	return true;
 }
 
-static void release(struct flow_bytes *bytes)
+/** flow_bytes_release - frees the memory */
+void flow_bytes_release(struct flow_bytes *bytes)
 {
 	free(bytes->at);
 	*bytes = (struct flow_bytes){ NULL, 0, 0 };
@@ -61,25 +52,25 @@ static void fill(struct flow *flow, struct fastio_sqe *sqe)
 {
 	uint64_t tag;
 
-	if (flow->wants & WANT_SEND) {
-		flow->wants &= (uint8_t)~WANT_SEND;
+	if (flow->wants & FLOW_SEND) {
+		flow->wants &= (uint8_t)~FLOW_SEND;
 		tag = TAG_SEND;
 		/* Without MSG_WAITALL, so that one that is cancelled has sent nothing. */
 		fastio_prep_send(sqe, flow->fd, flow->out.at + flow->out_sent, flow->out.length - flow->out_sent, 0);
 		fastio_set_flags(sqe, FASTIO_SQE_SLOT);
 		flow->sending = true;
-	} else if (flow->wants & WANT_RECEIVE) {
-		flow->wants &= (uint8_t)~WANT_RECEIVE;
+	} else if (flow->wants & FLOW_RECEIVE) {
+		flow->wants &= (uint8_t)~FLOW_RECEIVE;
 		tag = TAG_RECEIVE;
 		fastio_prep_recv_multishot(sqe, flow->fd, flow->lane->bufs.group, 0, 0);
 		fastio_set_flags(sqe, FASTIO_SQE_SLOT);
 		flow->receiving = true;
-	} else if (flow->wants & WANT_CANCEL) {
-		flow->wants &= (uint8_t)~WANT_CANCEL;
+	} else if (flow->wants & FLOW_CANCEL) {
+		flow->wants &= (uint8_t)~FLOW_CANCEL;
 		tag = TAG_CANCEL;
 		fastio_prep_cancel(sqe, (uint64_t)(uintptr_t)flow | TAG_RECEIVE, 0);
-	} else if (flow->wants & WANT_UNREGISTER) {
-		flow->wants &= (uint8_t)~WANT_UNREGISTER;
+	} else if (flow->wants & FLOW_UNREGISTER) {
+		flow->wants &= (uint8_t)~FLOW_UNREGISTER;
 		tag = TAG_UNREGISTER;
 		fastio_prep_file_unregister(sqe, flow->fd);
 	} else {
@@ -91,7 +82,8 @@ static void fill(struct flow *flow, struct fastio_sqe *sqe)
 	flow->in_flight++;
 }
 
-static void issue(struct flow *flow, uint8_t wants)
+/** flow_issue - submits operations (@wants: enum flow_want), now or when the SQ has room */
+void flow_issue(struct flow *flow, uint8_t wants)
 {
 	struct lane *lane = flow->lane;
 
@@ -115,7 +107,8 @@ static void issue(struct flow *flow, uint8_t wants)
 
 /* ------------------------------------------------------------------ receiving */
 
-static void give_back_all(struct flow *flow)
+/** flow_give_back - drops what was received into provided buffers */
+void flow_give_back(struct flow *flow)
 {
 	while (flow->first >= 0) {
 		int32_t buffer = flow->first;
@@ -127,8 +120,8 @@ static void give_back_all(struct flow *flow)
 	flow->taken = 0;
 }
 
-/* Moves what was received out of the provided buffers, which others need. Returns false without memory. */
-static bool spill(struct rings *rings, struct flow *flow)
+/** flow_spill - moves what was received out of the provided buffers, which others need. Returns false without memory. */
+bool flow_spill(struct rings *rings, struct flow *flow)
 {
 	struct flow_bytes *bytes = &flow->spill;
 
@@ -148,7 +141,7 @@ static bool spill(struct rings *rings, struct flow *flow)
 		memcpy(bytes->at + bytes->length, lane_buffer(flow->lane, buffer) + skip, length);
 		bytes->length += length;
 	}
-	give_back_all(flow);
+	flow_give_back(flow);
 	rings->counters.spills++;
 	return true;
 }
@@ -157,7 +150,7 @@ static bool spill(struct rings *rings, struct flow *flow)
 static bool may_receive(const struct flow *flow)
 {
 	return !flow->receiving && !flow->ended && !flow->error && !flow->closing && !flow->detaching &&
-	       !(flow->wants & WANT_RECEIVE) && flow->received < FLOW_RECEIVE_MAX && !flow->starved.after;
+	       !(flow->wants & FLOW_RECEIVE) && flow->received < FLOW_RECEIVE_MAX && !flow->starved.after;
 }
 
 static bool is_readable(const struct flow *flow)
@@ -225,15 +218,15 @@ static void received(struct rings *rings, struct flow *flow, const struct fastio
 	if (flow->closing)
 		return;
 	/* Nobody will read soon, or the workers are short of buffers. */
-	if (flow->first >= 0 && (!flow->watch_read || flow->detaching) && !spill(rings, flow))
+	if (flow->first >= 0 && (!flow->watch_read || flow->detaching) && !flow_spill(rings, flow))
 		broke(rings, flow, ENOMEM);
 	if (flow->received >= FLOW_RECEIVE_MAX && flow->receiving && !flow->pausing) {
 		flow->pausing = true;
 		rings->counters.pauses++;
-		issue(flow, WANT_CANCEL);
+		flow_issue(flow, FLOW_CANCEL);
 	}
 	if (may_receive(flow))
-		issue(flow, WANT_RECEIVE);
+		flow_issue(flow, FLOW_RECEIVE);
 	report(rings, flow);
 }
 
@@ -261,7 +254,7 @@ size_t flow_read(struct flow *flow, void *to, size_t length)
 		done = take(to, length, flow->spill.at + flow->spill_taken, flow->spill.length - flow->spill_taken);
 		flow->spill_taken += (uint32_t)done;
 		if (flow->spill_taken == flow->spill.length) {
-			release(&flow->spill);
+			flow_bytes_release(&flow->spill);
 			flow->spill_taken = 0;
 		}
 	}
@@ -284,7 +277,7 @@ size_t flow_read(struct flow *flow, void *to, size_t length)
 	}
 	flow->received -= done;
 	if (was_full && flow->lane && flow->received < FLOW_RECEIVE_MAX / 2 && may_receive(flow))
-		issue(flow, WANT_RECEIVE);
+		flow_issue(flow, FLOW_RECEIVE);
 	return done;
 }
 
@@ -312,17 +305,17 @@ size_t flow_room(const struct rings *rings, const struct flow *flow, size_t leng
 /* Sends what is next, if nothing is being sent. */
 static void send_next(struct flow *flow)
 {
-	if (flow->sending || flow->detaching || flow->wants & WANT_SEND)
+	if (flow->sending || flow->detaching || flow->wants & FLOW_SEND)
 		return;
 	if (flow->out_sent == flow->out.length) {
 		flow->out_sent = flow->out.length = 0;
 		if (flow->out.capacity > BYTES_KEPT)
-			release(&flow->out);
+			flow_bytes_release(&flow->out);
 		if (!flow->next.length)
 			return;
 		swap(&flow->out, &flow->next);
 	}
-	issue(flow, WANT_SEND);
+	flow_issue(flow, FLOW_SEND);
 }
 
 /**
@@ -398,226 +391,6 @@ struct flow *flow_next_writable(struct rings *rings)
 	return flow;
 }
 
-/* ------------------------------------------------------------------ beginning and end */
-
-/** flow_init - a flow that is not on the rings */
-void flow_init(struct flow *flow, int fd)
-{
-	*flow = (struct flow){ .fd = fd, .first = -1, .last = -1 };
-}
-
-/** flow_attach - begins to receive. Returns 0, or -EUSERS when the rings carry as many flows as they can. */
-int flow_attach(struct rings *rings, struct flow *flow)
-{
-	unsigned int lanes = rings->fio ? rings->fio->nr_queues : 0;
-
-	for (unsigned int i = 0; i < lanes; i++) {
-		struct fastio_queue *queue = fastio_queue_for(rings->fio, (int)(rings->dealt++ & 0x7fffffff));
-		struct lane *lane = &rings->lanes[queue->index];
-
-		if (lane->flows >= rings->flow_max || flow->fd >= (int)rings->fio->max_slots)
-			continue;
-		lane->flows++;
-		flow->lane = lane;
-		flow_list_add(&rings->all, &flow->all);
-		rings->counters.attached++;
-		issue(flow, WANT_RECEIVE);
-		return 0;
-	}
-	rings->counters.refused++;
-	return -EUSERS;
-}
-
-static void leave_lists(struct rings *rings, struct flow *flow)
-{
-	flow_list_remove(&rings->readable, &flow->readable);
-	flow_list_remove(&rings->writable, &flow->writable);
-	flow_list_remove(&rings->lingering, &flow->lingering);
-	if (!flow->lane)
-		return;
-	flow_list_remove(&flow->lane->starved, &flow->starved);
-	flow_list_remove(&flow->lane->deferred, &flow->deferred);
-}
-
-static void leave_lane(struct rings *rings, struct flow *flow)
-{
-	leave_lists(rings, flow);
-	give_back_all(flow);
-	flow_list_remove(&rings->all, &flow->all);
-	flow->lane->flows--;
-	flow->lane = NULL;
-}
-
-static void free_bytes(struct flow *flow)
-{
-	release(&flow->out);
-	release(&flow->next);
-	release(&flow->spill);
-}
-
-/* Closes the socket by way of its ring, so that its number cannot be given to another while it is known there. */
-static void close_on_ring(struct rings *rings, struct flow *flow)
-{
-	flow_list_remove(&rings->lingering, &flow->lingering);
-	if (flow->shut)
-		shutdown(flow->fd, SHUT_RDWR);
-	issue(flow, WANT_CLOSE);
-}
-
-/** flow_stop_lingering - a closing flow gives up what is not sent yet */
-void flow_stop_lingering(struct rings *rings, struct flow *flow)
-{
-	rings->counters.abandoned++;
-	/* The peer must learn at once that more is missing, even while a child has the descriptor as well. */
-	flow->shut = true;
-	close_on_ring(rings, flow);
-}
-
-/** flow_shutdown - shutdown(2) for both directions once everything is sent */
-void flow_shutdown(struct flow *flow)
-{
-	flow->shut = true;
-	if (!flow->lane || flow->error || !flow_unsent(flow))
-		shutdown(flow->fd, SHUT_RDWR);
-}
-
-/**
- * flow_close - sends what was written, up to FLOW_LINGER_MS, and closes the socket
- *
- * rings.on_gone is called when all is over, perhaps before this returns.
- */
-void flow_close(struct rings *rings, struct flow *flow)
-{
-	leave_lists(rings, flow);
-	flow->watch_read = flow->watch_write = false;
-	flow->closing = true;
-	if (!flow->lane) {
-		close(flow->fd);
-		free_bytes(flow);
-		rings->on_gone(flow);
-		return;
-	}
-	give_back_all(flow);
-	flow->wants &= flow->error ? 0 : WANT_SEND;
-	if (flow->error || !flow_unsent(flow)) {
-		close_on_ring(rings, flow);
-		return;
-	}
-	if (flow->wants)
-		issue(flow, 0);
-	rings->counters.lingered++;
-	flow->linger_until_ms = rings_now_ms() + FLOW_LINGER_MS;
-	flow_list_add(&rings->lingering, &flow->lingering);
-	if (rings->lingering.length > FLOW_LINGERING_MAX)
-		flow_stop_lingering(rings, flow_list_first(&rings->lingering, offsetof(struct flow, lingering)));
-}
-
-/* The workers know the socket no more. */
-static void gone(struct rings *rings, struct flow *flow)
-{
-	leave_lane(rings, flow);
-	free_bytes(flow);
-	rings->on_gone(flow);
-}
-
-/* Writes what the rings did not send. Returns 0 or why it cannot. */
-static int write_rest(struct flow *flow, uint64_t until_ms)
-{
-	struct flow_bytes *parts[] = { &flow->out, &flow->next };
-
-	for (int i = 0; i < 2; i++) {
-		while (flow->out_sent < parts[i]->length) {
-			ssize_t sent = send(flow->fd, parts[i]->at + flow->out_sent,
-					    parts[i]->length - flow->out_sent, MSG_DONTWAIT | MSG_NOSIGNAL);
-			struct pollfd wait = { .fd = flow->fd, .events = POLLOUT };
-			uint64_t now_ms = rings_now_ms();
-
-			if (sent >= 0)
-				flow->out_sent += (uint32_t)sent;
-			else if (errno != EAGAIN && errno != EINTR)
-				return -errno;
-			else if (now_ms >= until_ms)
-				return -ETIMEDOUT;
-			else
-				poll(&wait, 1, (int)(until_ms - now_ms));
-		}
-		flow->out_sent = 0;
-	}
-	return 0;
-}
-
-/**
- * flow_detach - takes the socket off the rings, for system calls from now on
- *
- * Everything written has gone to the socket when this returns; bytes received stay for flow_read().
- *
- * Returns 0, or -errno with flow.error set: the peer or the workers did not move for FLOW_DETACH_MS.
- */
-int flow_detach(struct rings *rings, struct flow *flow)
-{
-	uint64_t until_ms = rings_now_ms() + FLOW_DETACH_MS;
-	int ret;
-
-	if (!flow->lane)
-		return 0;
-	flow->detaching = true;
-	flow->wants = 0;
-	flow_list_remove(&flow->lane->starved, &flow->starved);
-	issue(flow, WANT_UNREGISTER);
-	while (flow->in_flight || flow->wants) {
-		if (!rings->fio || rings_now_ms() > until_ms) {
-			flow->error = ETIMEDOUT;
-			flow->detaching = false;
-			return -ETIMEDOUT;
-		}
-		rings_submit(rings);
-		rings_wait(rings, 1000, 0);
-		rings_harvest(rings);
-	}
-	if (!spill(rings, flow))
-		flow->error = ENOMEM;
-	leave_lane(rings, flow);
-	flow->detaching = false;
-	rings->counters.detached++;
-	ret = flow->error ? -flow->error : write_rest(flow, until_ms);
-	if (ret)
-		flow->error = -ret;
-	release(&flow->out);
-	release(&flow->next);
-	report(rings, flow);
-	return ret;
-}
-
-/**
- * flow_abandon - takes a flow off rings that were stopped
- *
- * How much of a send in flight has gone out is not known: such a flow is broken. The others can go
- * on with system calls. One that is closing is gone afterwards.
- */
-void flow_abandon(struct rings *rings, struct flow *flow)
-{
-	bool unknown = flow->sending;
-
-	flow->in_flight = flow->wants = 0;
-	flow->receiving = flow->pausing = flow->sending = false;
-	if (flow->closing) {
-		close(flow->fd);
-		gone(rings, flow);
-		return;
-	}
-	if (!spill(rings, flow))
-		unknown = true;
-	leave_lane(rings, flow);
-	rings->counters.detached++;
-	if (!flow->error && unknown)
-		flow->error = EIO;
-	if (!flow->error)
-		flow->error = -write_rest(flow, rings_now_ms());
-	release(&flow->out);
-	release(&flow->next);
-	report(rings, flow);
-}
-
 /* ------------------------------------------------------------------ completions */
 
 static void sent(struct rings *rings, struct flow *flow, int res)
@@ -635,7 +408,7 @@ static void sent(struct rings *rings, struct flow *flow, int res)
 	if (!flow->error && !flow->detaching)
 		send_next(flow);
 	if (flow->lingering.after && (flow->error || !flow_unsent(flow)))
-		close_on_ring(rings, flow);
+		flow_close_on_ring(rings, flow);
 	else if (flow->shut && !flow->closing && !flow_unsent(flow))
 		shutdown(flow->fd, SHUT_RDWR);
 	report(rings, flow);
@@ -668,7 +441,7 @@ void flow_completed(struct rings *rings, struct flow *flow, enum flow_tag tag, c
 		break;
 	}
 	if (flow->closing && flow->fd < 0 && !flow->in_flight)
-		gone(rings, flow);
+		flow_gone(rings, flow);
 }
 
 /** flow_catch_up - submits what found no room, and receives what found no buffer */
@@ -680,12 +453,12 @@ void flow_catch_up(struct lane *lane)
 	while (turns-- && (flow = flow_list_first(&lane->deferred, offsetof(struct flow, deferred)))) {
 		if (!fastio_sq_space(lane->queue))
 			break;
-		issue(flow, 0);
+		flow_issue(flow, 0);
 	}
 	turns = lane->free;
 	while (turns-- && (flow = flow_list_first(&lane->starved, offsetof(struct flow, starved)))) {
 		flow_list_remove(&lane->starved, &flow->starved);
 		if (may_receive(flow))
-			issue(flow, WANT_RECEIVE);
+			flow_issue(flow, FLOW_RECEIVE);
 	}
 }

@@ -61,7 +61,7 @@ struct lane;
  * struct flow - one socket
  * @fd: -1 when there is none any more
  * @lane: ring that executes its operations; NULL before flow_attach() and after flow_detach()
- * @wants: WANT_* operations to be submitted
+ * @wants: enum flow_want: operations to be submitted
  * @in_flight: SQEs whose last completion has not come
  * @receiving: a multishot receive is armed
  * @pausing: and is being cancelled, because too much was received
@@ -204,8 +204,6 @@ bool rings_are_foreign(void);
 uint64_t rings_now_ms(void);
 
 /* flow.c */
-void flow_init(struct flow *flow, int fd);
-int flow_attach(struct rings *rings, struct flow *flow);
 size_t flow_room(const struct rings *rings, const struct flow *flow, size_t length);
 size_t flow_unsent(const struct flow *flow);
 size_t flow_write(struct rings *rings, struct flow *flow, const struct iovec *parts, int count);
@@ -215,12 +213,16 @@ void flow_watch_write(struct rings *rings, struct flow *flow, bool on);
 void flow_requeue(struct rings *rings, struct flow *flow);
 struct flow *flow_next_readable(struct rings *rings);
 struct flow *flow_next_writable(struct rings *rings);
+
+/* life.c */
+void flow_init(struct flow *flow, int fd);
+int flow_attach(struct rings *rings, struct flow *flow);
 void flow_shutdown(struct flow *flow);
 void flow_close(struct rings *rings, struct flow *flow);
 int flow_detach(struct rings *rings, struct flow *flow);
 void flow_abandon(struct rings *rings, struct flow *flow);
 
-/* flow.c, for rings.c */
+/* For each other. */
 enum flow_tag {
 	TAG_RECEIVE,
 	TAG_SEND,
@@ -232,6 +234,21 @@ enum flow_tag {
 	TAG_MASK = 7,
 };
 
+/* Operations to be submitted, in the order in which they go. */
+enum flow_want {
+	FLOW_SEND = 1 << 0,
+	FLOW_RECEIVE = 1 << 1,
+	FLOW_CANCEL = 1 << 2,
+	FLOW_UNREGISTER = 1 << 3,
+	FLOW_CLOSE = 1 << 4,
+};
+
+void flow_issue(struct flow *flow, uint8_t wants);
+bool flow_spill(struct rings *rings, struct flow *flow);
+void flow_give_back(struct flow *flow);
+void flow_bytes_release(struct flow_bytes *bytes);
+void flow_close_on_ring(struct rings *rings, struct flow *flow);
+void flow_gone(struct rings *rings, struct flow *flow);
 void flow_completed(struct rings *rings, struct flow *flow, enum flow_tag tag, const struct fastio_cqe *cqe);
 void flow_catch_up(struct lane *lane);
 void flow_stop_lingering(struct rings *rings, struct flow *flow);
