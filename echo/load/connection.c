@@ -146,7 +146,8 @@ void connection_begin(struct sender *sender, struct connection *connection, uint
 	connection->sent = 0;
 	connection->received = 0;
 	protocol_exchange(sender->settings->protocol, &connection->exchange, sender->settings->seed, connection->id,
-			  connection->sequence, (uint32_t)sender->settings->message_bytes);
+			  connection->sequence, (uint32_t)sender->settings->message_bytes,
+			  (uint32_t)sender->settings->pipeline);
 	connection->busy = true;
 	sender->busy_count++;
 }
@@ -183,6 +184,7 @@ static void fail_wrong(struct sender *sender, struct connection *connection, siz
 	const struct settings *settings = sender->settings;
 	const struct shape *reply = &connection->exchange.reply;
 	const unsigned char *bytes = sender->buffer;
+	size_t once = shape_bytes(reply) / reply->times;
 	size_t at = connection->received + good;
 	/* Whose bytes they are can be said of whole words of a message that this buffer holds. */
 	size_t first = connection->received > reply->text_bytes ? 0 : reply->text_bytes - connection->received;
@@ -193,7 +195,7 @@ static void fail_wrong(struct sender *sender, struct connection *connection, siz
 	uint64_t which;
 
 	shape_fill(&expected, reply, at, 1);
-	if (at >= reply->text_bytes && at < reply->text_bytes + reply->message_bytes &&
+	if (at >= reply->text_bytes && at < reply->text_bytes + reply->message_bytes && at < once &&
 	    pattern_origin(bytes + aligned, settings->seed, connection->received + aligned - reply->text_bytes,
 			   length - aligned, (uint32_t)settings->connections, &whose, &which))
 		snprintf(owner, sizeof(owner), "; these bytes are of connection %u, message %llu", whose,

@@ -49,6 +49,8 @@ static void parse(int argc, char **argv, struct settings *settings)
 		  "bytes of a message", NULL },
 		{ "protocol", 0, OPTION_CHOICE, &settings->protocol, 0, 0, protocol_names,
 		  "what to send: the message alone, or one RESP command with it", NULL },
+		{ "pipeline", 0, OPTION_COUNT, &settings->pipeline, 1, LOAD_PIPELINE_MAX, NULL,
+		  "RESP: commands sent at once; each counts as a request", NULL },
 		{ "duration", 't', OPTION_TIME, &settings->duration_ns, 1000000, hour, NULL, "length of the window",
 		  &duration_given },
 		{ "requests", 'n', OPTION_COUNT, &settings->requests, 1, 1000000000000, NULL,
@@ -87,6 +89,12 @@ static void parse(int argc, char **argv, struct settings *settings)
 	options_parse(argc, argv, "load generator for echo servers", &table, 1);
 	if (duration_given && requests_given)
 		die(EXIT_USAGE, "found --duration and --requests, expected one of them");
+	if (settings->pipeline > 1 && !protocol_can_pipeline(settings->protocol))
+		die(EXIT_USAGE, "--pipeline: found %llu with --protocol %s, expected ping, get or set",
+		    (unsigned long long)settings->pipeline, protocol_names[settings->protocol]);
+	if (settings->pipeline > 1 && (requests_given || rate_given))
+		die(EXIT_USAGE, "found --pipeline with --%s, expected a closed loop with a --duration",
+		    requests_given ? "requests" : "rate");
 	if (rate_given && settings->rate <= 0)
 		die(EXIT_USAGE, "--rate: found 0, expected more than 0");
 	if (rate_given && requests_given)
@@ -255,7 +263,7 @@ static void measure(const struct settings *settings, struct window *window, stru
 int main(int argc, char **argv)
 {
 	struct settings settings = {
-		.address = "127.0.0.1:12345", .connections = 50, .message_bytes = 512, .threads = 1,
+		.address = "127.0.0.1:12345", .connections = 50, .message_bytes = 512, .pipeline = 1, .threads = 1,
 		.duration_ns = 60 * 1000000000ull, .intervals = 20, .seed = 1, .timeout_ns = 10 * 1000000000ull,
 	};
 	struct accounting accounting;

@@ -17,6 +17,7 @@
 #define LOAD_THREADS_MAX 1024
 #define LOAD_INTERVALS_MAX 256
 #define LOAD_MESSAGE_MAX (1u << 20)
+#define LOAD_PIPELINE_MAX 1000
 #define LOAD_NEVER UINT64_MAX
 /* A thread busy for more than this share of the window may have been the bottleneck. */
 #define LOAD_SATURATED_SHARE 0.9
@@ -33,6 +34,7 @@ struct settings {
 	uint64_t connections;
 	uint64_t message_bytes;
 	unsigned int protocol;
+	uint64_t pipeline; /* commands sent at once */
 	uint64_t threads;
 	unsigned int engine;
 	unsigned int wait;

@@ -21,6 +21,7 @@ __attribute__((format(printf, 3, 4))) static void shape_text(struct shape *shape
 	va_end(arguments);
 	shape->message_bytes = 0;
 	shape->ends = ends;
+	shape->times = 1;
 }
 
 static void shape_message(struct shape *shape, uint64_t key, uint32_t bytes)
@@ -58,8 +59,13 @@ static void get(struct exchange *exchange, uint32_t id, uint64_t key, uint32_t b
 	shape_message(&exchange->reply, key, bytes);
 }
 
+bool protocol_can_pipeline(enum protocol protocol)
+{
+	return protocol == PROTOCOL_PING || protocol == PROTOCOL_GET || protocol == PROTOCOL_SET;
+}
+
 void protocol_exchange(enum protocol protocol, struct exchange *exchange, uint64_t seed, uint32_t id, uint64_t sequence,
-		       uint32_t message_bytes)
+		       uint32_t message_bytes, uint32_t times)
 {
 	uint64_t key = pattern_key(seed, id, sequence);
 	uint64_t last_set = sequence - sequence % MIXED_PERIOD;
@@ -97,6 +103,7 @@ void protocol_exchange(enum protocol protocol, struct exchange *exchange, uint64
 		shape_text(&exchange->reply, false, ":%llu\r\n", (unsigned long long)sequence + 1);
 		break;
 	}
+	exchange->request.times = exchange->reply.times = times;
 }
 
 bool protocol_preparation(enum protocol protocol, unsigned int step, struct exchange *exchange, uint64_t seed,
@@ -116,9 +123,14 @@ bool protocol_preparation(enum protocol protocol, unsigned int step, struct exch
 	return true;
 }
 
-size_t shape_bytes(const struct shape *shape)
+static size_t once_bytes(const struct shape *shape)
 {
 	return shape->text_bytes + shape->message_bytes + (shape->ends ? END_BYTES : 0);
+}
+
+size_t shape_bytes(const struct shape *shape)
+{
+	return once_bytes(shape) * shape->times;
 }
 
 /* The part of [offset, offset + length) that lies in [from, from + bytes): where in it, and how much. */
@@ -132,7 +144,7 @@ static size_t part(size_t offset, size_t length, size_t from, size_t bytes, size
 	return (offset + length < end ? offset + length : end) - (from + *within);
 }
 
-void shape_fill(unsigned char *bytes, const struct shape *shape, size_t offset, size_t length)
+static void fill_once(unsigned char *bytes, const struct shape *shape, size_t offset, size_t length)
 {
 	size_t within, count;
 
@@ -155,7 +167,7 @@ static size_t text_check(const unsigned char *bytes, const char *text, size_t le
 	return good;
 }
 
-size_t shape_check(const unsigned char *bytes, const struct shape *shape, size_t offset, size_t length)
+static size_t check_once(const unsigned char *bytes, const struct shape *shape, size_t offset, size_t length)
 {
 	size_t within, count, good, done;
 
@@ -170,4 +182,33 @@ size_t shape_check(const unsigned char *bytes, const struct shape *shape, size_t
 		return done;
 	count = part(offset, length, shape->text_bytes + shape->message_bytes, shape->ends ? END_BYTES : 0, &within);
 	return done + text_check(bytes + done, "\r\n" + within, count);
+}
+
+/* What of [offset, offset + length) lies in the repetition that holds @offset. */
+static size_t in_one(const struct shape *shape, size_t offset, size_t length)
+{
+	size_t left = once_bytes(shape) - offset % once_bytes(shape);
+
+	return left < length ? left : length;
+}
+
+void shape_fill(unsigned char *bytes, const struct shape *shape, size_t offset, size_t length)
+{
+	for (size_t done = 0, count; done < length; done += count) {
+		count = in_one(shape, offset + done, length - done);
+		fill_once(bytes + done, shape, (offset + done) % once_bytes(shape), count);
+	}
+}
+
+size_t shape_check(const unsigned char *bytes, const struct shape *shape, size_t offset, size_t length)
+{
+	for (size_t done = 0, count; done < length; done += count) {
+		size_t good;
+
+		count = in_one(shape, offset + done, length - done);
+		good = check_once(bytes + done, shape, (offset + done) % once_bytes(shape), count);
+		if (good < count)
+			return done + good;
+	}
+	return length;
 }

@@ -33,21 +33,29 @@ extern const char *const protocol_names[];
  * @message_bytes: bytes of the pattern
  * @key: of the pattern
  * @ends: whether CR LF follows
+ * @times: how often all of that, one after the other
  */
 struct shape {
 	char text[72];
 	uint32_t text_bytes, message_bytes;
 	uint64_t key;
 	bool ends;
+	uint32_t times;
 };
 
 struct exchange {
 	struct shape request, reply;
 };
 
-/* Describes request @sequence of connection @id. @seed, @id, @sequence as for pattern_key(). */
+/* Whether a command can be sent several times in a row with the same reply each time. */
+bool protocol_can_pipeline(enum protocol protocol);
+
+/*
+ * Describes request @sequence of connection @id. @seed, @id, @sequence as for pattern_key(). @times: how many
+ * commands go at once, 1 unless protocol_can_pipeline().
+ */
 void protocol_exchange(enum protocol protocol, struct exchange *exchange, uint64_t seed, uint32_t id, uint64_t sequence,
-		       uint32_t message_bytes);
+		       uint32_t message_bytes, uint32_t times);
 
 /*
  * What has to be done once, @step by step from 0, before the first request of connection @id. Returns false when

@@ -103,6 +103,7 @@ static void settings_json(const struct settings *settings, struct json *json)
 	json_count(json, "connections", settings->connections);
 	json_count(json, "messageBytes", settings->message_bytes);
 	json_text(json, "protocol", protocol_names[settings->protocol]);
+	json_count(json, "pipeline", settings->pipeline);
 	json_text(json, "engine", engines[settings->engine]);
 	json_count(json, "threads", settings->threads);
 	json_text(json, "wait", waits[settings->wait]);

@@ -72,8 +72,8 @@ void window_record(struct sender *sender, struct connection *connection, uint64_
 	struct interval *interval;
 	uint64_t number;
 
-	sender->total_requests++;
-	sender->total_bytes += settings->message_bytes;
+	sender->total_requests += settings->pipeline;
+	sender->total_bytes += settings->message_bytes * settings->pipeline;
 	if (settings->requests) {
 		if (connection->ticket == NO_TICKET)
 			return;
@@ -85,7 +85,7 @@ void window_record(struct sender *sender, struct connection *connection, uint64_
 		uint64_t belongs = settings->rate > 0 ? connection->start_ns : now;
 
 		if (now >= start && now < end)
-			sender->completed++;
+			sender->completed += settings->pipeline;
 		if (start == LOAD_NEVER || belongs < start || belongs >= end)
 			return;
 		number = (belongs - start) / settings->interval_ns;
@@ -95,5 +95,6 @@ void window_record(struct sender *sender, struct connection *connection, uint64_
 		interval->first_ns = now;
 	if (now > interval->last_ns)
 		interval->last_ns = now;
-	histogram_record(&interval->latency, now - connection->start_ns);
+	for (uint64_t i = 0; i < settings->pipeline; i++)
+		histogram_record(&interval->latency, now - connection->start_ns);
 }
