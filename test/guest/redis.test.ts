@@ -9,7 +9,7 @@ import { defaultSpec, expectQuietKernel, noSignal, report, sharedVm } from './gu
 
 const { arch, kernel } = defaultSpec;
 const options = { report, signal: noSignal };
-const place = '/run/redis-test';
+const place = '/opt/redis-test';
 let vm: Vm;
 
 beforeAll(async () => {
