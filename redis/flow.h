@@ -127,7 +127,7 @@ struct rings_options {
 /** struct rings_counters - events since rings_open() */
 struct rings_counters {
 	uint64_t attached, detached, refused, receives, received_bytes, sends, sent_bytes;
-	uint64_t starvations, pauses, spills, lingered, abandoned, waits, wakes;
+	uint64_t starvations, pauses, spills, lingered, abandoned, waits, waited_us, wakes;
 };
 
 /**

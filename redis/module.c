@@ -347,6 +347,7 @@ static void info(MODULE_TYPE(InfoCtx) *ctx, int for_crash_report)
 	info_counter(ctx, "buffer_starvations", rings->counters.starvations);
 	info_counter(ctx, "buffer_spills", rings->counters.spills);
 	info_counter(ctx, "waits", rings->counters.waits);
+	info_counter(ctx, "waited_us", rings->counters.waited_us);
 	info_counter(ctx, "sleeps", rings->counters.wakes);
 	if (!for_crash_report && rings->fio)
 		info_workers(ctx);

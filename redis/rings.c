@@ -276,6 +276,25 @@ static bool spin(struct rings *rings, uint64_t until_us)
 	return true;
 }
 
+/* Polls, then sleeps. */
+static int rest(struct rings *rings, uint64_t began_us, int64_t timeout_us, unsigned int spin_us)
+{
+	int ret;
+
+	if (spin_us && rings->fio->nr_workers) {
+		uint64_t us = timeout_us < spin_us ? (uint64_t)timeout_us : spin_us;
+
+		if (spin(rings, began_us + us))
+			return 0;
+		timeout_us -= (int64_t)us;
+		if (!timeout_us)
+			return 0;
+	}
+	rings->counters.wakes++;
+	ret = fastio_wait(rings->fio, timeout_us);
+	return ret == -ETIME || ret == -EINTR ? 0 : ret;
+}
+
 /**
  * rings_wait - submits, serves the caller's own ring, and sleeps until there is something to harvest
  * @timeout_us: 0 does not sleep
@@ -285,6 +304,7 @@ static bool spin(struct rings *rings, uint64_t until_us)
  */
 int rings_wait(struct rings *rings, int64_t timeout_us, unsigned int spin_us)
 {
+	uint64_t began_us;
 	int ret;
 
 	arm_poll(rings);
@@ -296,18 +316,10 @@ int rings_wait(struct rings *rings, int64_t timeout_us, unsigned int spin_us)
 	if (!timeout_us || rings_have_news(rings))
 		return 0;
 	rings->counters.waits++;
-	if (spin_us && rings->fio->nr_workers) {
-		uint64_t us = timeout_us < spin_us ? (uint64_t)timeout_us : spin_us;
-
-		if (spin(rings, now_us() + us))
-			return 0;
-		timeout_us -= (int64_t)us;
-		if (!timeout_us)
-			return 0;
-	}
-	rings->counters.wakes++;
-	ret = fastio_wait(rings->fio, timeout_us);
-	return ret == -ETIME || ret == -EINTR ? 0 : ret;
+	began_us = now_us();
+	ret = rest(rings, began_us, timeout_us, spin_us);
+	rings->counters.waited_us += now_us() - began_us;
+	return ret;
 }
 
 /**
