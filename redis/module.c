@@ -355,7 +355,10 @@ static void info(MODULE_TYPE(InfoCtx) *ctx, int for_crash_report)
 
 /* ------------------------------------------------------------------ loading */
 
-/* The structures of this object must be those of the server that loads it. */
+/*
+ * The structures of this object must be those of the server that loads it. Until that is sure nothing here may
+ * look into them, not even as serverLog() does.
+ */
 static bool check_build(void)
 {
 	int version = MODULE(GetServerVersion)();
@@ -363,15 +366,15 @@ static bool check_build(void)
 	Dl_info where;
 
 	if (version != SHIM_VERSION_NUM) {
-		serverLog(LL_WARNING, "FastIO: found server version %d.%d.%d, expected %s " SHIM_VERSION, version >> 16,
-			  version >> 8 & 255, version & 255, SHIM_SERVER);
+		_serverLog(LL_WARNING, "FastIO: found server version %d.%d.%d, expected %s " SHIM_VERSION, version >> 16,
+			   version >> 8 & 255, version & 255, SHIM_SERVER);
 		return false;
 	}
 	if (!dladdr1(&server, &where, (void **)&symbol, RTLD_DL_SYMENT) || !symbol || symbol->st_size != sizeof(server)) {
-		serverLog(LL_WARNING,
-			  "FastIO: found a server whose state has %llu bytes, expected the %zu of Debian's " SHIM_SERVER
-			  " " SHIM_VERSION,
-			  symbol ? (unsigned long long)symbol->st_size : 0, sizeof(server));
+		_serverLog(LL_WARNING,
+			   "FastIO: found a server whose state has %llu bytes, expected the %zu of Debian's " SHIM_SERVER
+			   " " SHIM_VERSION,
+			   symbol ? (unsigned long long)symbol->st_size : 0, sizeof(server));
 		return false;
 	}
 	return true;

@@ -22,9 +22,12 @@ const modes = {
   inline: 'backend user workers 0',
   hybrid: 'backend user workers 1 hybrid 4',
 };
-const everything = redisServers.flatMap((server) =>
-  Object.entries(modes).map(([mode, module]) => ({ server, mode, module })),
-);
+/** Each mode and each server, if not each with each. */
+const cases = [
+  { server: 'valkey', mode: 'workers' },
+  { server: 'valkey', mode: 'hybrid' },
+  { server: 'redis', mode: 'inline' },
+] as const;
 
 function start(spec: ServerSpec): Promise<RunningServer> {
   return startServer({ flavour: 'asan', ...spec }, work);
@@ -43,8 +46,8 @@ async function stop(server: RunningServer): Promise<void> {
   expect({ status, log: status === 0 ? '' : server.log().slice(-4_000) }).toEqual({ status: 0, log: '' });
 }
 
-it.each(everything)('$server serves through the rings with $mode', async ({ server, module }) => {
-  await using running = await start({ server, module });
+it.each(cases)('$server serves through the rings with $mode', async ({ server, mode }) => {
+  await using running = await start({ server, module: modes[mode] });
   const client = await running.client();
 
   expect(await client.ask('SET', 'key', 'value')).toBe('OK');
@@ -59,23 +62,23 @@ it.each(everything)('$server serves through the rings with $mode', async ({ serv
   await stop(running);
 });
 
-it.each(everything)('$server with $mode answers a large pipeline in order', async ({ server, module }) => {
-  await using running = await start({ server, module });
+it.each(cases)('$server with $mode answers a large pipeline in order', async ({ server, mode }) => {
+  await using running = await start({ server, module: modes[mode] });
   const client = await running.client();
   const big = 'x'.repeat(300_000);
 
   client.send(command('SET', 'big', big));
-  for (let index = 0; index < 20_000; index += 1) client.send(command('ECHO', index));
+  for (let index = 0; index < 10_000; index += 1) client.send(command('ECHO', index));
   for (let index = 0; index < 20; index += 1) client.send(command('GET', 'big'));
 
   expect(await client.reply()).toBe('OK');
-  for (let index = 0; index < 20_000; index += 1) expect(await client.reply()).toBe(String(index));
+  for (let index = 0; index < 10_000; index += 1) expect(await client.reply()).toBe(String(index));
   for (let index = 0; index < 20; index += 1) expect((await client.reply()) === big).toBe(true);
   await stop(running);
 });
 
-it.each(redisServers)('%s says so and serves through plain sockets without the device', async (server) => {
-  await using running = await start({ server, module: 'workers 2' });
+it('says so and serves through plain sockets without the device', async () => {
+  await using running = await start({ server: 'redis', module: 'workers 2' });
   const client = await running.client();
 
   expect(await client.ask('PING')).toBe('PONG');
@@ -135,8 +138,8 @@ it('serves a port of its own beside the plain one', async () => {
   expect(await running.info('fastio')).toMatchObject({ fastio_accepted: '1', fastio_attached: '1' });
 });
 
-it.each(redisServers)('%s keeps serving others while one client does not read', async (server) => {
-  await using running = await start({ server, module: modes.workers });
+it('keeps serving others while one client does not read', async () => {
+  await using running = await start({ server: 'valkey', module: modes.workers });
   const [slow, quick] = [await running.client(), await running.client()];
   const value = 'y'.repeat(1_000_000);
   await quick.ask('SET', 'big', value);
@@ -150,25 +153,22 @@ it.each(redisServers)('%s keeps serving others while one client does not read', 
   await stop(running);
 });
 
-it.each(everything)(
-  '$server with $mode lets go of clients that die in mid-command',
-  async ({ server, module }) => {
-    await using running = await start({ server, module });
+it.each(cases)('$server with $mode lets go of clients that die in mid-command', async ({ server, mode }) => {
+  await using running = await start({ server, module: modes[mode] });
 
-    for (let round = 0; round < 5; round += 1) {
-      const clients = await Promise.all(Array.from({ length: 60 }, () => running.client()));
-      for (const client of clients) {
-        client.send(command('SET', 'a', 'b'.repeat(10_000)).repeat(3).slice(0, 25_000));
-        client.send('*2\r\n$3\r\nGET\r\n$1');
-      }
-      for (const client of clients) client.reset();
+  for (let round = 0; round < 3; round += 1) {
+    const clients = await Promise.all(Array.from({ length: 60 }, () => running.client()));
+    for (const client of clients) {
+      client.send(command('SET', 'a', 'b'.repeat(10_000)).repeat(3).slice(0, 25_000));
+      client.send('*2\r\n$3\r\nGET\r\n$1');
     }
+    for (const client of clients) client.reset();
+  }
 
-    await eventually(async () => (await running.info('fastio'))['fastio_flows'] === '1');
-    await eventually(async () => (await running.info('clients'))['connected_clients'] === '1');
-    await stop(running);
-  },
-);
+  await eventually(async () => (await running.info('fastio'))['fastio_flows'] === '1');
+  await eventually(async () => (await running.info('clients'))['connected_clients'] === '1');
+  await stop(running);
+});
 
 it('keeps what arrives while the server sleeps, and pauses senders that go on for long', async () => {
   await using running = await start({ server: 'valkey', module: modes.workers });
@@ -194,12 +194,12 @@ it.each(redisServers)('%s answers every request while it forks again and again',
   let over = false;
 
   const traffic = clients.map(async (client, number) => {
-    for (let index = 0; !over || index < 200; index += 1) {
+    for (let index = 0; !over || index < 100; index += 1) {
       expect(await client.ask('SET', `key:${number}`, index)).toBe('OK');
       expect(await client.ask('GET', `key:${number}`)).toBe(String(index));
     }
   });
-  while (forks < 10) {
+  while (forks < 4) {
     if (typeof (await control.ask('BGSAVE')) === 'string') forks += 1;
     await eventually(async () => (await running.info('persistence'))['rdb_bgsave_in_progress'] === '0');
   }
@@ -221,8 +221,8 @@ it('tells a client too many why it is refused', async () => {
   await refused.ended;
 });
 
-it.each(redisServers)('%s sends what it answered before it closes', async (server) => {
-  await using running = await start({ server, module: modes.workers });
+it('sends what it answered before it closes', async () => {
+  await using running = await start({ server: 'redis', module: modes.workers });
   const client = await running.client();
   await client.ask('SET', 'big', 'q'.repeat(500_000));
 
@@ -246,7 +246,7 @@ it.each(redisServers)('%s keeps a replica in sync under load and through a kill 
     await using master = await start({ server, module: modes.workers, port, args: persistent });
     const client = await master.client();
     await eventually(async () => (await replica.info('replication'))['master_link_status'] === 'up');
-    for (let index = 0; index < 500; index += 1)
+    for (let index = 0; index < 200; index += 1)
       expect(await client.ask('SET', `k:${index}`, index)).toBe('OK');
     expect(await client.ask('WAIT', 1, 10_000)).toBe(1);
     master.kill('SIGKILL');
@@ -254,9 +254,9 @@ it.each(redisServers)('%s keeps a replica in sync under load and through a kill 
   }
   await using master = await start({ server, module: modes.workers, port, args: persistent });
   const [before, after] = [await replica.client(), await master.client()];
-  expect(await before.ask('DBSIZE')).toBe(500);
+  expect(await before.ask('DBSIZE')).toBe(200);
 
-  for (let index = 500; index < 1_000; index += 1)
+  for (let index = 200; index < 400; index += 1)
     expect(await after.ask('SET', `k:${index}`, index)).toBe('OK');
   await eventually(async () => (await after.ask('WAIT', 1, 1_000)) === 1);
 
@@ -279,24 +279,24 @@ it('brings servers that need nothing of the system they run on', async () => {
   }
 });
 
-it('passes its own tests of flows under ASan, UBSan and TSan', async () => {
+it('passes its own tests of flows under ASan and UBSan', async () => {
   const trees = [
     { directory: join(projectRoot, 'redis'), mount: 'redis' },
     { directory: join(projectRoot, 'lib'), mount: 'lib' },
     { directory: join(projectRoot, 'kmod/include'), mount: 'kmod/include' },
   ];
 
-  const log = await checkC({ name: 'flows', trees, makeIn: 'redis' }, work);
+  const log = await checkC({ name: 'flows', trees, makeIn: 'redis', target: 'check-asan' }, work);
 
   expect(log.split('\n').filter((line) => line.startsWith('not ok '))).toEqual([]);
-  expect(log.split('\n').filter((line) => line.startsWith('ok ')).length).toBe(66);
+  expect(log.split('\n').filter((line) => line.startsWith('ok ')).length).toBe(33);
 });
 
-it('serves as many connections as there are descriptors, up to 10,000', async () => {
+it('serves thousands of connections, if there are descriptors for them', async () => {
   // The user-space back end keeps a second descriptor for each.
   const [, descriptors = ''] =
     /^Max open files +\d+ +(\d+)/m.exec(await readFile('/proc/self/limits', 'utf8')) ?? [];
-  const count = Math.min(10_000, Math.floor((Number(descriptors) - 300) / 2));
+  const count = Math.min(3_000, Math.floor((Number(descriptors) - 300) / 2));
   const args = ['--maxclients', String(2 * count + 100)];
   await using running = await startServer({ server: 'valkey', module: modes.workers, args }, work);
   const clients: Client[] = [];
