@@ -35,7 +35,9 @@ export function incomparableReasons(conditions: Conditions): readonly string[] {
 export function whyNotJudged(claim: Claim, conditions: Conditions): string | undefined {
   const { wall, virtual } = claim.comparable;
   if (conditions.clock === 'virtual') {
-    if (virtual === undefined) return 'an absolute figure of hardware; the virtual clock is a model';
+    if (virtual === undefined) {
+      return claim.note ?? 'an absolute figure of hardware; the virtual clock is a model';
+    }
     if (virtual.costProfile !== undefined && virtual.costProfile !== conditions.costProfile) {
       return `needs the cost profile "${virtual.costProfile}", found "${conditions.costProfile ?? 'none'}"`;
     }

@@ -31,6 +31,13 @@ export async function decideClock(
       'Leave --require-accel and --accel out, or use --clock wall.',
     );
   }
+  if (clock === 'virtual' && arch !== 'arm64') {
+    throw new FastioError(
+      'USAGE',
+      `--clock virtual: found guests of ${arch}, expected arm64, which is all it simulates`,
+      'Use --arch arm64, or --clock wall.',
+    );
+  }
   if (clock !== 'auto') return { clock, because: 'it was asked for' };
   if (requireAccel || accel === 'kvm' || accel === 'hvf') {
     return { clock: 'wall', because: 'hardware acceleration was asked for' };

@@ -166,6 +166,7 @@ it('chooses the virtual clock by itself where hardware cannot carry the guest, a
 
 it.each([
   ['hardware acceleration', { requireAccel: true }, /demand for hardware/],
+  ['guests of x86_64', { arch: 'x86_64' as const }, /found guests of x86_64, expected arm64/],
   ['a cost profile that is not there', { costs: 'cray' }, /no cost profile "cray"/],
 ])('refuses %s together with the virtual clock', async (_, changes, message) => {
   await expect(runSuites(virtual({}, changes).options)).rejects.toThrow(message);
