@@ -164,7 +164,7 @@ function failures(results: Results): string {
 const words = `<dl class="words">
 <dt>Workers</dt><dd>Threads of epoll and io_uring; kernel workers of FastIO, which has its application thread besides.</dd>
 <dt>Per CPU</dt><dd>Requests per second divided by the CPUs used: by the CPU time of all threads of the server, kernel workers and spinning threads among them. 1 CPU is one CPU busy all the time.</dd>
-<dt>Ratio</dt><dd>Requests/s divided by those of the baseline (shaded row) at the same connections and message, measured in the same boots in random order.</dd>
+<dt>Ratio</dt><dd>Requests/s divided by those of the baseline (shaded row) at the same connections and message, measured in the same run in random order.</dd>
 <dt>Interval</dt><dd>Below each figure: 95 % bootstrap interval over boots, or over the highest level that was repeated.</dd>
 <dt>Generator</dt><dd>How busy the busiest thread of the load generator was. Above 90 % the point is invalid: the generator may have been what was measured.</dd>
 <dt>NOT COMPARABLE</dt><dd>The figure was measured, or could be, but not under conditions in which it would confirm or refute the claim.</dd>
