@@ -146,7 +146,8 @@ describe.each([20, 50])('with the costs of a server, quantum %i ns', (fineNs) =>
       `quantum ${fineNs} ns: ${extraNs.toFixed(1)} ns and ${(transfers(2) / adds).toFixed(3)} transfers`,
     );
     expect(extraNs).toBeGreaterThan(leastShare * lineNs);
-    expect(extraNs).toBeLessThanOrEqual(lineNs + 1);
+    // Ticks of the kernel fall into the longer run only.
+    expect(extraNs).toBeLessThan(1.05 * lineNs);
     expect(transfers(1)).toBeLessThan(adds / 10);
     expect(transfers(2)).toBeGreaterThan(2 * leastShare * adds);
     const busiest = costly.job.clock.windows[2]?.lines[0];
