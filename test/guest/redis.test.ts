@@ -33,7 +33,7 @@ async function withServer(server: string, module: string, steps: string, args = 
     'set -eu',
     'ulimit -n 30000',
     `cd ${place}`,
-    `${server}-server --port 7700 --save '' ${args} --loadmodule ${place}/modules/fastio-${server}.so ${module} >${server}.log 2>&1 &`,
+    `${server}-server --port 7700 --save '' --dbfilename ${server}.rdb ${args} --loadmodule ${place}/modules/fastio-${server}.so ${module} >${server}.log 2>&1 &`,
     'pid=$!',
     "trap 'kill -9 $pid 2>/dev/null; tail -n 20 *.log' EXIT",
     `until grep -q 'FastIO: .*back end' ${server}.log; do kill -0 $pid; sleep 0.1; done`,
@@ -45,8 +45,10 @@ async function withServer(server: string, module: string, steps: string, args = 
     `cat ${server}.log`,
   ].join('\n');
   const result = await vm.exec(['sh', '-c', script], { signal: noSignal, timeoutMs: 600_000 });
-  expect({ status: result.status, stderr: result.stderr }).toEqual({ status: 0, stderr: '' });
-  return result.stdout;
+  // Of a failure the trap has printed the end of the logs.
+  const { status, stderr, stdout } = result;
+  expect({ status, stderr, log: status === 0 ? '' : stdout }).toEqual({ status: 0, stderr: '', log: '' });
+  return stdout;
 }
 
 const modes = ['workers 2 idle-us 100', 'workers 0', 'workers 1 hybrid 4 idle-us 100'];
