@@ -8,8 +8,8 @@ import type { LoadCommandOptions } from './commands/load.js';
 import type { Context, GlobalOptions } from './context.js';
 import { runCommand } from './context.js';
 import { exitCodes } from './exit.js';
-import type { GuestOptions } from './options.js';
-import { guestOptions, integer, nameOption } from './options.js';
+import type { Backend, GuestOptions } from './options.js';
+import { backendOption, guestOptions, integer, nameOption } from './options.js';
 import { addSuiteCommands } from './suite-commands.js';
 
 const version = versionOf(join(projectRoot, 'package.json'));
@@ -37,7 +37,14 @@ async function act(command: (context: Context) => Promise<number>): Promise<void
 program
   .command('doctor')
   .description('try everything a run needs and say what is missing')
-  .action((options: unknown) => act(async (c) => (await import('./commands/doctor.js')).doctor(options, c)));
+  .addOption(backendOption())
+  .action((options: { backend: Backend }) =>
+    act(async (c) => {
+      if (options.backend !== 'docker') return (await import('./commands/doctor.js')).doctor(options, c);
+      const { forward } = await import('./backend.js');
+      return forward({ argv: process.argv.slice(2), paths: [], accel: 'auto' }, c);
+    }),
+  );
 
 guestOptions(program.command('up').description('start a guest that stays until `fastio down`')).action(
   (options: GuestOptions) => act(async (c) => (await import('./commands/guest.js')).up(options, c)),

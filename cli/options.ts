@@ -41,6 +41,17 @@ export function guestOptions(command: Command): Command {
     );
 }
 
+export const backends = ['auto', 'native', 'docker'] as const;
+export type Backend = (typeof backends)[number];
+
+/** `--backend`: where QEMU runs. `auto` prefers this machine, and a container where that lacks something. */
+export function backendOption(): Option {
+  return new Option('--backend <backend>', 'on this machine, or in a container of Docker')
+    .choices(backends)
+    .default('auto')
+    .env('FASTIO_BACKEND');
+}
+
 /** `--name`, shared by every command that means one guest. */
 export function nameOption(): Option {
   return new Option('--name <name>', 'name of the guest').default('default').argParser(guestName);

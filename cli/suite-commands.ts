@@ -8,7 +8,9 @@ import { accelerators, architectures, kernels } from '../vm/vm.js';
 import type { RunCommandOptions } from './commands/run.js';
 import { defaultCostProfile, publishedCosts } from '../vm/clock/profiles.js';
 import type { Context } from './context.js';
-import { integer } from './options.js';
+import { backendOption, integer } from './options.js';
+
+const ownConf = join(projectRoot, 'fastio.conf');
 
 type Act = (command: (context: Context) => Promise<number>) => Promise<void>;
 
@@ -17,7 +19,11 @@ export function addSuiteCommands(program: Command, version: string, act: Act): v
   measuringOptions(program.command('run').description('measure suites'), defaultCostProfile)
     .argument('<suite...>', 'names of the project’s suites, or paths of your own')
     .action((suites: string[], options: RunCommandOptions) =>
-      act(async (c) => (await import('./commands/run.js')).runCommandOf(suites, options, version, c)),
+      act((c) =>
+        here(options, suites.filter(isPath), c, async () =>
+          (await import('./commands/run.js')).runCommandOf(suites, options, version, c),
+        ),
+      ),
     );
 
   measuringOptions(
@@ -26,7 +32,11 @@ export function addSuiteCommands(program: Command, version: string, act: Act): v
       .description('measure what the published claims are about and give a verdict on each'),
     publishedCosts,
   ).action((options: RunCommandOptions) =>
-    act(async (c) => (await import('./commands/run.js')).reproduceCommand(options, version, c)),
+    act((c) =>
+      here(options, [], c, async () =>
+        (await import('./commands/run.js')).reproduceCommand(options, version, c),
+      ),
+    ),
   );
 
   program
@@ -54,6 +64,29 @@ export function addSuiteCommands(program: Command, version: string, act: Act): v
     .action((a: string, b: string) =>
       act(async (c) => (await import('./commands/run.js')).compareCommand(a, b, c)),
     );
+}
+
+/** Runs a measurement here or, where the back end is Docker, in a container. */
+async function here(
+  options: RunCommandOptions,
+  suites: readonly string[],
+  context: Context,
+  work: () => Promise<number>,
+): Promise<number> {
+  // Where a container cannot be wanted, nothing about containers is loaded.
+  if (options.backend === 'native') return await work();
+  const { chooseBackend, forward } = await import('./backend.js');
+  if ((await chooseBackend(options.backend, context)) === 'native') return await work();
+  const { out, resume, claims, conf, accel } = options;
+  const named = [out, resume, claims, conf === ownConf ? undefined : conf].filter(
+    (path) => path !== undefined,
+  );
+  const argv = process.argv.slice(2);
+  return await forward({ argv, paths: [...suites, ...named], accel }, context);
+}
+
+function isPath(suite: string): boolean {
+  return /[/.]/.test(suite);
 }
 
 /** @param costs The command's own default, for the help. */
@@ -102,7 +135,8 @@ function measuringOptions(command: Command, costs: string): Command {
     .option('--out <dir>', 'directory for results (default: results/<date>-<n>)')
     .option('--resume <dir>', 'go on with an interrupted run')
     .option('--force', 'also measure points that need more CPUs than the guest has', false)
-    .option('--conf <file>', 'fastio.conf to use', join(projectRoot, 'fastio.conf'))
+    .addOption(backendOption())
+    .option('--conf <file>', 'fastio.conf to use', ownConf)
     .option('--claims <file>', 'claims to judge instead of the published ones');
 }
 

@@ -1,14 +1,15 @@
 import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { FastioError } from '../vm/errors.js';
 import { run } from '../vm/exec.js';
+import { tempBeside } from '../vm/image/cache.js';
 import { toolCommand } from '../vm/image/tools.js';
 
 /**
  * How a program gets to see the compilers' root as `/`. Compilers call each other by absolute path, so unlike QEMU
  * they cannot simply be started through the root's own loader.
  */
-export const wayNames = ['userns', 'chroot', 'sudo'] as const;
+export const wayNames = ['userns', 'chroot', 'sudo', 'copy'] as const;
 export type WayName = (typeof wayNames)[number];
 
 export interface Way {
@@ -53,7 +54,7 @@ export async function tryWays(roots: Roots, signal?: AbortSignal): Promise<reado
 }
 
 /**
- * The first way that works, in the order user namespace, chroot as root, sudo without a password.
+ * The first way that works, in the order user namespace, chroot as root, sudo without a password, chroot into a copy.
  * @throws FastioError BUILD_WAY_MISSING with each way's reason.
  */
 export async function chooseWay(roots: Roots, signal?: AbortSignal): Promise<Way> {
@@ -73,7 +74,8 @@ export async function chooseWay(roots: Roots, signal?: AbortSignal): Promise<Way
 
 async function tryWay(name: WayName, roots: Roots, signal?: AbortSignal): Promise<TriedWay> {
   const root = process.getuid?.() === 0;
-  if (name === 'chroot' && !root) return { name, works: false, reason: 'not running as root' };
+  if ((name === 'chroot' || name === 'copy') && !root)
+    return { name, works: false, reason: 'not running as root' };
   if (name === 'sudo' && root) return { name, works: false, reason: 'already root' };
   const argv = enter({ name, prefix: prefixOf(name, roots) }, roots, { binds: [], cwd: '/', env: {} }, [
     'true',
@@ -93,6 +95,7 @@ const reasonItWorks: Readonly<Record<WayName, string>> = {
   userns: 'user namespaces are allowed: no root needed',
   chroot: 'running as root',
   sudo: 'sudo asks for no password',
+  copy: 'running as root that may chroot but not mount',
 };
 
 function prefixOf(name: WayName, roots: Roots): readonly string[] {
@@ -104,6 +107,8 @@ function prefixOf(name: WayName, roots: Roots): readonly string[] {
       return unshare('--mount', '--propagation', 'private', '--');
     case 'sudo':
       return ['sudo', '-n', ...unshare('--mount', '--propagation', 'private', '--')];
+    case 'copy':
+      return [];
   }
 }
 
@@ -112,6 +117,7 @@ function prefixOf(name: WayName, roots: Roots): readonly string[] {
  * a /tmp of its own. The mounts live in a private namespace and vanish with the program.
  */
 export function enter(way: Way, roots: Roots, sandbox: Sandbox, argv: readonly string[]): readonly string[] {
+  if (way.name === 'copy') return enterCopy(roots, sandbox, argv);
   const mount = (...args: string[]): string => toolCommand(roots.run, 'mount', args).map(quote).join(' ');
   const at = (inside: string): string => join(roots.build, inside);
   const script = [
@@ -125,15 +131,66 @@ export function enter(way: Way, roots: Roots, sandbox: Sandbox, argv: readonly s
       .filter(({ writable }) => !writable)
       .map(({ inside }) => mount('-o', 'remount,bind,ro', at(inside))),
     mount('-o', 'remount,bind,ro', roots.build),
-    `exec ${[
-      ...toolCommand(roots.build, 'chroot', [roots.build, '/usr/bin/env', '-i', '-C', sandbox.cwd]),
-      ...Object.entries({ ...baseEnv, ...sandbox.env }).map(([key, value]) => `${key}=${value}`),
-      ...argv,
-    ]
-      .map(quote)
-      .join(' ')}`,
+    `exec ${chrootCommand(roots, roots.build, [], sandbox, argv)}`,
   ].join('\n');
   return [...way.prefix, 'sh', '-c', script];
+}
+
+/** Nobody, to whom a copied root is as read-only as a mounted one. */
+const buildUser = '65534:65534';
+
+/**
+ * As `enter`, for the root of a container that may chroot but not mount: a copy of the compilers' root, made of hard
+ * links, gets copies of what would be bound. What is writable comes back afterwards.
+ */
+function enterCopy(roots: Roots, sandbox: Sandbox, argv: readonly string[]): readonly string[] {
+  const copy = tempBeside(join(dirname(dirname(roots.build)), 'work', 'root'));
+  const at = (inside: string): string => quote(join(copy, inside));
+  const devices = ['null 3', 'zero 5', 'full 7', 'random 8', 'urandom 9'].map((device) => {
+    const [name = '', minor = ''] = device.split(' ');
+    return `mknod -m 666 ${at(`dev/${name}`)} c 1 ${minor}`;
+  });
+  const script = [
+    'set -e',
+    `mkdir -p ${quote(dirname(copy))}`,
+    `trap ${quote(`rm -rf ${quote(copy)}`)} EXIT`,
+    "trap 'exit 143' INT TERM HUP",
+    `cp -a --link ${quote(roots.build)} ${quote(copy)}`,
+    `mkdir -p ${at('dev')} ${at('tmp')} ${at('proc')}`,
+    `chmod 1777 ${at('tmp')}`,
+    ...devices,
+    ...sandbox.binds.flatMap(({ host, inside, writable }) => [
+      `mkdir -p ${at(inside)}`,
+      `cp -a ${quote(`${host}/.`)} ${at(inside)}`,
+      ...(writable ? [`chown -R ${buildUser} ${at(inside)}`] : []),
+    ]),
+    'status=0',
+    `${chrootCommand(roots, copy, [`--userspec=${buildUser}`], sandbox, argv)} || status=$?`,
+    ...sandbox.binds
+      .filter(({ writable }) => writable)
+      .map(
+        ({ host, inside }) =>
+          `cp -a --no-preserve=ownership ${quote(`${join(copy, inside)}/.`)} ${quote(host)}`,
+      ),
+    'exit "$status"',
+  ].join('\n');
+  return ['sh', '-c', script];
+}
+
+function chrootCommand(
+  roots: Roots,
+  root: string,
+  flags: readonly string[],
+  { cwd, env }: Sandbox,
+  argv: readonly string[],
+): string {
+  return [
+    ...toolCommand(roots.build, 'chroot', [...flags, root, '/usr/bin/env', '-i', '-C', cwd]),
+    ...Object.entries({ ...baseEnv, ...env }).map(([key, value]) => `${key}=${value}`),
+    ...argv,
+  ]
+    .map(quote)
+    .join(' ');
 }
 
 /** Nothing of the host's environment reaches a build: the same sources must give the same bytes everywhere. */

@@ -23,6 +23,9 @@ export type ErrorCode =
   | 'GUEST_EXISTS'
   | 'GUEST_BUSY'
   | 'BUILD_WAY_MISSING'
+  | 'ENGINE_MISSING'
+  | 'ENGINE_REFUSED'
+  | 'CONTAINER_GONE'
   // The guest kernel warned, oopsed, hung or died: exit 4.
   | 'GUEST_PANIC'
   | 'GUEST_OOPS'

@@ -21,9 +21,11 @@ import type { AccelChoice, Arch, KernelSeries } from '../../vm/vm.js';
 import { buildArtifacts } from '../artifacts.js';
 import type { Context } from '../context.js';
 import { exitCodes } from '../exit.js';
+import type { Backend } from '../options.js';
 import { resultsText } from '../results-text.js';
 
 export interface RunCommandOptions {
+  readonly backend: Backend;
   readonly profile: ProfileName;
   readonly clock: ClockChoice;
   readonly costs?: string;

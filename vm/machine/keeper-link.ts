@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { Socket, connect } from 'node:net';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { openChannel, type CommandChannel } from '../channel/commands.js';
 import { errnoOf, FastioError } from '../errors.js';
 import { projectRoot } from '../paths.js';
@@ -26,7 +27,8 @@ export interface OwnedKeeper extends KeeperLink {
 /** Enough for a keeper that has to kill QEMU and remove a directory, on a busy machine; in milliseconds. */
 const cleanUpMs = 20_000;
 
-function link(stream: Socket, closedReason: () => Error): KeeperLink {
+/** A client's end over a stream that leads to a keeper. */
+export function openLink(stream: Duplex, closedReason: () => Error): KeeperLink {
   const died = new AbortController();
   const channel = openChannel(stream, {
     closedReason,
@@ -68,7 +70,7 @@ export function startKeeper(directory: string): OwnedKeeper {
   });
   const stream = child.stdio[3];
   if (!(stream instanceof Socket)) throw new Error('descriptor 3 of the keeper was asked to be a pipe');
-  const { channel, died } = link(stream, () => keeperGone(log));
+  const { channel, died } = openLink(stream, () => keeperGone(log));
   return {
     channel,
     died,
@@ -106,7 +108,7 @@ export async function connectKeeper(
     if (['ENOENT', 'ECONNREFUSED', 'ENOTDIR'].includes(errnoOf(error) ?? '')) throw notRunning(name);
     throw error;
   }
-  return link(stream, () => notRunning(name));
+  return openLink(stream, () => notRunning(name));
 }
 
 export function notRunning(name: string): FastioError {

@@ -73,9 +73,9 @@ export const bootQemu: BootVm = async (spec, options) => {
       await letGo();
       throw error;
     });
-    if (options.detach !== true) return createVm(options.name, info, keeper, () => keeper.end());
+    if (options.detach !== true) return createVm(options.name, info, keeper, { dispose: () => keeper.end() });
     await keeper.channel.call('release', null, options.signal);
-    return createVm(options.name, info, keeper, () => Promise.resolve());
+    return createVm(options.name, info, keeper, { dispose: () => Promise.resolve() });
   } catch (error) {
     await keeper.end();
     throw error;
@@ -92,7 +92,7 @@ export async function connectVm(
 ): Promise<Vm> {
   const link = await connectKeeper(guestDirectory(name), name, signal);
   const info = (await link.channel.call('info', null, signal)) as VmInfo;
-  return createVm(name, info, link, () => Promise.resolve());
+  return createVm(name, info, link, { dispose: () => Promise.resolve() });
 }
 
 /** Every guest of this user, by name. */

@@ -17,9 +17,25 @@ const statusNotRun = 126;
 const enoent = 2;
 const eagain = 11;
 
-/** The `Vm` of a guest that a keeper holds. `dispose` is what disposing it does besides. */
-export function createVm(name: string, info: VmInfo, link: KeeperLink, dispose: () => Promise<void>): Vm {
+/** Copies a host file or directory to a path in the guest. */
+export type PushFiles = (hostPath: string, guestPath: string, signal: AbortSignal) => Promise<void>;
+
+/** What depends on where the keeper is. */
+export interface Holding {
+  /** What disposing the guest does besides hanging up. */
+  readonly dispose: () => Promise<void>;
+  /** For a keeper whose directory this process cannot see; without it, the transfer disk's file is filled. */
+  readonly push?: PushFiles;
+}
+
+/** The `Vm` of a guest that a keeper holds. */
+export function createVm(name: string, info: VmInfo, link: KeeperLink, holding: Holding): Vm {
   const { channel, died } = link;
+  const {
+    dispose,
+    push = (hostPath, guestPath, signal) =>
+      pushFiles(hostPath, guestPath, join(info.directory, 'transfer'), { channel, signal }),
+  } = holding;
 
   /** Runs work under the caller's signal, a deadline and the guest's life. */
   async function within<T>(
@@ -52,9 +68,7 @@ export function createVm(name: string, info: VmInfo, link: KeeperLink, dispose: 
     exec: (argv, options = {}) =>
       within(`'${argv.join(' ').slice(0, 200)}'`, options, (signal) => execWith(link, argv, options, signal)),
     push: (hostPath, guestPath, options = {}) =>
-      within(`copying ${hostPath} into the guest`, options, (signal) =>
-        pushFiles(hostPath, guestPath, join(info.directory, 'transfer'), { channel, signal }),
-      ),
+      within(`copying ${hostPath} into the guest`, options, (signal) => push(hostPath, guestPath, signal)),
     pull: (guestPath, hostPath, options = {}) =>
       within(`copying ${guestPath} from the guest`, options, (signal) =>
         pullFiles(guestPath, hostPath, { channel, signal }),
