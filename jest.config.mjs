@@ -29,6 +29,18 @@ export default {
     },
     {
       ...shared,
+      displayName: 'docker',
+      testMatch: ['<rootDir>/test/docker/**/*.test.ts'],
+      setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],
+    },
+    {
+      ...shared,
+      displayName: 'vagrant',
+      testMatch: ['<rootDir>/test/vagrant/**/*.test.ts'],
+      setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],
+    },
+    {
+      ...shared,
       displayName: 'clock',
       testMatch: ['<rootDir>/test/clock/**/*.test.ts'],
       setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],

@@ -86,7 +86,7 @@ function explainBuild(error: unknown, base: string, detail: readonly string[]): 
       { cause: error, detail },
     );
   }
-  if (/returned a non-zero code/.test(text)) {
+  if (text.includes('returned a non-zero code')) {
     return new FastioError(
       'ENGINE_REFUSED',
       `building the container image: ${text}`,

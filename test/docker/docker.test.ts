@@ -1,0 +1,258 @@
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { resultsHash } from '../../suites/judge/results.js';
+import { loadResults } from '../../suites/schema/load.js';
+import { bootDocker } from '../../vm/docker/boot.js';
+import { ownerLabel } from '../../vm/docker/engine.js';
+import { FastioError } from '../../vm/errors.js';
+import { projectRoot } from '../../vm/paths.js';
+import { silent } from '../../vm/progress.js';
+import type { Vm, VmSpec } from '../../vm/vm.js';
+import { deadline, until } from '../../vm/wait.js';
+import { startEngine, type TestEngine } from './engine.js';
+
+const command = join(projectRoot, 'dist/cli/main.js');
+const spec: VmSpec = {
+  ...{ arch: 'arm64', kernel: '6.12', cpus: 2, memoryMiB: 512, qemu: 'locked' },
+  ...{ forwards: [], kernelArgs: [], qemuArgs: [] },
+};
+
+let engine: TestEngine;
+let scratch: string;
+let vm: Vm;
+
+beforeAll(async () => {
+  engine = await startEngine();
+  scratch = mkdtempSync(join(tmpdir(), 'fastio-docker-'));
+  process.env['DOCKER_HOST'] = engine.address;
+  process.env['FASTIO_DOCKER_BASE'] = engine.base;
+  vm = await bootDocker(spec, bootOptions('first'));
+});
+
+afterAll(async () => {
+  await vm[Symbol.asyncDispose]();
+  await engine[Symbol.asyncDispose]();
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+function bootOptions(name: string) {
+  return {
+    name,
+    accel: 'tcg',
+    requireAccel: false,
+    report: silent,
+    signal: AbortSignal.timeout(900_000),
+  } as const;
+}
+
+async function containers(): Promise<readonly string[]> {
+  const all = await engine.docker.listContainers({ all: true, filters: { label: [ownerLabel] } });
+  return all.map(({ Id }) => Id);
+}
+
+interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+  return spawn(process.execPath, [command, ...args], {
+    cwd: scratch,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+}
+
+async function ended(child: ChildProcess): Promise<Ended> {
+  let [stdout, stderr] = ['', ''];
+  child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, stdout, stderr };
+}
+
+/** One server, one window of two milliseconds: enough to compare every bit. */
+function suite(): string {
+  const file = join(scratch, 'tiny.yaml');
+  writeFileSync(
+    file,
+    `purpose: Are figures the same in a container as they are outside of one?
+vm: { cpus: 4, memoryMiB: 512 }
+baseline: { server: epoll, workers: 1 }
+modules:
+  fastio: {}
+servers:
+  epoll:
+    run: epoll --port {port} --threads {workers} --cpus {serverCpus}
+  fastio:
+    module: fastio
+    run: fastio --port {port} --conf {conf} --backend kernel --workers 0 --cpus {serverCpus} --mode fused
+load: { threads: 2 }
+profiles:
+  quick:
+    boots: 1
+    processes: 1
+    windows: 2
+    windowMs: { wall: 200, virtual: 2 }
+    warmupMs: { wall: 50, virtual: 1 }
+    points:
+      - { servers: [epoll, fastio], workers: [1], connections: [4], messageBytes: [64] }
+`,
+  );
+  return file;
+}
+
+it('runs commands in a guest in a container, with input, status and kernel log', async () => {
+  const result = await vm.exec(['sh', '-c', 'cat; uname -m; exit 3'], { stdin: 'from the host\n' });
+
+  expect(result).toMatchObject({ status: 3, stdout: 'from the host\naarch64\n' });
+  expect(vm.info).toMatchObject({ arch: 'arm64', accel: 'tcg', cpus: 2 });
+  expect((await vm.kernelLog()).join('\n')).toContain('Linux version 6.12');
+  expect((await vm.kernelTrouble()).reports).toEqual([]);
+});
+
+it('copies files and directories there and back, every byte, mode and link', async () => {
+  const tree = join(scratch, 'tree');
+  mkdirSync(join(tree, 'deep'), { recursive: true });
+  writeFileSync(
+    join(tree, 'deep/bytes'),
+    Buffer.from(Array.from({ length: 70_000 }, (_, at) => (at * 7) % 256)),
+  );
+  writeFileSync(join(tree, 'script'), '#!/bin/sh\necho it runs\n', { mode: 0o755 });
+  symlinkSync('deep/bytes', join(tree, 'link'));
+
+  await vm.push(tree, '/root/tree');
+  await vm.push(join(tree, 'script'), '/root/one');
+  await vm.pull('/root/tree', join(scratch, 'back'));
+
+  expect((await vm.exec(['/root/one'])).stdout).toBe('it runs\n');
+  expect((await vm.exec(['/root/tree/script'])).stdout).toBe('it runs\n');
+  expect((await vm.exec(['readlink', '/root/tree/link'])).stdout).toBe('deep/bytes\n');
+  expect(readFileSync(join(scratch, 'back/deep/bytes'))).toEqual(readFileSync(join(tree, 'deep/bytes')));
+});
+
+it('says what it cannot copy in the terms of this side', async () => {
+  await expect(vm.push(join(scratch, 'nothing'), '/root/x')).rejects.toThrow(`${scratch}/nothing: ENOENT`);
+});
+
+it('needs no privileges', async () => {
+  const [id = ''] = await containers();
+  const { HostConfig } = await engine.docker.getContainer(id).inspect();
+
+  expect(HostConfig.Privileged).toBe(false);
+  expect(HostConfig.CapDrop).toEqual(['ALL']);
+  expect((HostConfig.CapAdd as readonly string[]).join()).not.toMatch(
+    /SYS_ADMIN|SYS_PTRACE|SYS_MODULE|NET_ADMIN/,
+  );
+  expect(HostConfig.SecurityOpt).toEqual(['no-new-privileges']);
+});
+
+it('says that a guest in a container died with it when somebody kills the container', async () => {
+  const other = await bootDocker(spec, bootOptions('second'));
+  const before = await containers();
+  const waiting = other.exec(['sleep', '600'], { timeoutMs: 600_000 });
+  const [victim = ''] = before; // The newest comes first.
+
+  await engine.docker.getContainer(victim).kill();
+
+  await expect(waiting).rejects.toMatchObject({ code: 'CONTAINER_GONE' });
+  await other[Symbol.asyncDispose]();
+  expect(await containers()).toHaveLength(before.length - 1);
+});
+
+it('measures the very same figures in a container as outside of it', async () => {
+  const args = ['run', suite(), '--clock', 'virtual', '--seed', '7', '--profile', 'quick'];
+
+  const inside = await ended(start([...args, '--backend', 'docker', '--out', 'inside']));
+  const outside = await ended(start([...args, '--backend', 'native', '--out', 'outside']));
+
+  expect(inside).toMatchObject({ code: 0 });
+  expect(outside).toMatchObject({ code: 0 });
+  const [a, b] = [await loadResults(join(scratch, 'inside')), await loadResults(join(scratch, 'outside'))];
+  expect(a.fingerprint.host).toMatchObject({ backend: 'docker' });
+  expect(a.fingerprint.host['engine']).toMatch(/^Docker \d/);
+  // Modules and programs among them: the container builds in a copy of the compilers' root, and gets the same bytes.
+  expect(a.fingerprint.artifacts).toEqual(b.fingerprint.artifacts);
+  expect(resultsHash(a)).toBe(resultsHash(b));
+  console.log(`sha256 of the results inside and outside: ${resultsHash(a)} ${resultsHash(b)}`);
+});
+
+it('ends with 3 when its container is killed in mid-run, and leaves nothing behind', async () => {
+  const before = await containers();
+  const child = start([
+    'run',
+    suite(),
+    '--clock',
+    'virtual',
+    '--seed',
+    '8',
+    '--backend',
+    'docker',
+    '--out',
+    'killed',
+  ]);
+  const result = ended(child);
+  const fresh = async (): Promise<string | undefined> =>
+    (await containers()).find((id) => !before.includes(id));
+  await until(async () => (await fresh()) !== undefined, waiting('no container came'));
+
+  await engine.docker.getContainer((await fresh()) ?? '').kill();
+
+  const { code, stderr } = await result;
+  expect(stderr).toContain('the container ended with status 137 before its work was done');
+  expect(code).toBe(3);
+  expect(await containers()).toEqual(before);
+});
+
+it('leaves no container behind when it is killed itself', async () => {
+  const before = await containers();
+  const child = start([
+    'run',
+    suite(),
+    '--clock',
+    'virtual',
+    '--seed',
+    '9',
+    '--backend',
+    'docker',
+    '--out',
+    'gone',
+  ]);
+  child.stderr?.resume();
+  child.stdout?.resume();
+  await until(async () => (await containers()).length > before.length, waiting('no container came'));
+
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+
+  const onlyThose = async (): Promise<boolean> => {
+    const all = await engine.docker.listContainers({ filters: { label: [ownerLabel] } });
+    return all.every(({ Id }) => before.includes(Id));
+  };
+  await until(onlyThose, waiting('the container runs on'));
+  // What is left of it is swept by the next one.
+  const next = await bootDocker(spec, bootOptions('next'));
+  await next[Symbol.asyncDispose]();
+  expect(await containers()).toEqual(before);
+});
+
+it('says what is missing: an engine, a base image', async () => {
+  const args = ['run', suite(), '--backend', 'docker'];
+
+  const engineless = await ended(start(args, { DOCKER_HOST: `unix://${scratch}/nobody` }));
+  const baseless = await ended(start(args, { FASTIO_DOCKER_BASE: 'localhost:1/nothing:none' }));
+
+  expect(engineless).toMatchObject({ code: 3 });
+  expect(engineless.stderr).toContain(`no container engine answers at unix://${scratch}/nobody`);
+  expect(baseless).toMatchObject({ code: 3 });
+  expect(baseless.stderr).toContain('the base image localhost:1/nothing:none cannot be had');
+});
+
+function waiting(what: string): { readonly everyMs: number; readonly signal: AbortSignal } {
+  return { everyMs: 200, signal: deadline(120_000, new FastioError('TIMEOUT', what, '')) };
+}
