@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { projectRoot } from '../vm/paths.js';
 import { architectures, kernels } from '../vm/vm.js';
 import type { LoadCommandOptions } from './commands/load.js';
+import type { TryOptions } from './commands/try.js';
 import type { Context, GlobalOptions } from './context.js';
 import { runCommand } from './context.js';
 import { exitCodes } from './exit.js';
@@ -100,6 +101,17 @@ program
       const build = options.inGuest === true ? 'in-guest' : options.build;
       return (await import('./commands/load.js')).load({ ...options, build }, c);
     }),
+  );
+
+guestOptions(program.command('try').description('boot a guest, load a module, run a command, power off'))
+  .argument('<command...>', 'what to run in the guest, after --; its exit code becomes ours')
+  .requiredOption('--module <dir>', 'a module of your own: a directory with a Kbuild file')
+  .requiredOption('--as <name>', 'its name, without .ko')
+  .option('--files <dir>', 'a directory that the guest gets, and runs the command in')
+  .option('--param <key=value>', 'module parameter (repeatable)', collect, [])
+  .option('--timeout <seconds>', 'stop the command after this long', integer(1, 86_400), 600)
+  .action((argv: string[], options: TryOptions) =>
+    act(async (c) => (await import('./commands/try.js')).tryModule(argv, options, c)),
   );
 
 program

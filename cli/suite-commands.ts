@@ -61,8 +61,22 @@ export function addSuiteCommands(program: Command, version: string, act: Act): v
     .description('compare run B against run A, with intervals; exit 1 when B is slower somewhere')
     .argument('<a>', 'directory of the run that is the yardstick')
     .argument('<b>', 'directory of the run that is judged')
-    .action((a: string, b: string) =>
-      act(async (c) => (await import('./commands/run.js')).compareCommand(a, b, c)),
+    .option('--exact', 'runs in virtual time: exit 1 when any figure differs at all', false)
+    .action((a: string, b: string, options: { exact: boolean }) =>
+      act(async (c) => {
+        const commands = await import('./commands/run.js');
+        return options.exact ? commands.compareExactlyCommand(a, b, c) : commands.compareCommand(a, b, c);
+      }),
+    );
+
+  program
+    .command('bundle')
+    .description('pack a run with its locks, hashes and how to repeat it, or check such an archive')
+    .argument('[dir]', 'directory of the run')
+    .option('--out <file>', 'the archive (default: <dir>.tar.gz)')
+    .option('--verify <file>', 'check an archive instead')
+    .action((directory: string | undefined, options: { out?: string; verify?: string }) =>
+      act(async (c) => (await import('./commands/bundle.js')).bundle(directory, options, c)),
     );
 }
 

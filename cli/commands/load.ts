@@ -62,7 +62,7 @@ export async function load(options: LoadCommandOptions, context: Context): Promi
 }
 
 /** Where the host lets nobody into the compilers' root, the guest builds; that takes longer, and is said. */
-async function buildSomewhere(
+export async function buildSomewhere(
   source: ModuleSource,
   where: LoadCommandOptions['build'],
   vm: Vm,

@@ -3,6 +3,8 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Comparison } from '../../suites/compare/compare.js';
 import { compareRuns } from '../../suites/compare/compare.js';
+import type { ExactComparison } from '../../suites/compare/exact.js';
+import { compareExactly } from '../../suites/compare/exact.js';
 import { mergeRuns } from '../../suites/compare/merge.js';
 import { resultsHash } from '../../suites/judge/results.js';
 import type { Shard } from '../../suites/plan/planner.js';
@@ -187,6 +189,29 @@ export async function compareCommand(a: string, b: string, context: Context): Pr
   const comparison = await compareRuns(a, b);
   context.print(comparison, comparisonText(comparison));
   return comparison.failed ? exitCodes.failed : exitCodes.good;
+}
+
+/** `fastio compare --exact`: two runs in virtual time, figure by figure; exit 1 when one differs. */
+export async function compareExactlyCommand(a: string, b: string, context: Context): Promise<number> {
+  const comparison = await compareExactly(a, b);
+  context.print(comparison, exactText(comparison));
+  return comparison.failed ? exitCodes.failed : exitCodes.good;
+}
+
+/** Differences that are shown to people; all of them are in the JSON. */
+const shownDifferences = 40;
+
+function exactText({ a, b, compared, differences, onlyInA, onlyInB }: ExactComparison): string {
+  const more = differences.length - shownDifferences;
+  return [
+    `${b} against ${a}: ${compared} points compared, ${differences.length} figures differ`,
+    ...onlyInA.map((point) => `  ${point}: gone`),
+    ...onlyInB.map((point) => `  ${point}: new`),
+    ...differences
+      .slice(0, shownDifferences)
+      .map((each) => `  ${each.point}: ${each.figure}: ${each.a} -> ${each.b}`),
+    ...(more > 0 ? [`  and ${more} more`] : []),
+  ].join('\n');
 }
 
 function comparisonText({ a, b, incomparable, points, noise }: Comparison): string {
