@@ -29,6 +29,12 @@ export default {
     },
     {
       ...shared,
+      displayName: 'anywhere',
+      testMatch: ['<rootDir>/test/anywhere/**/*.test.ts'],
+      setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],
+    },
+    {
+      ...shared,
       displayName: 'docker',
       testMatch: ['<rootDir>/test/docker/**/*.test.ts'],
       setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],
