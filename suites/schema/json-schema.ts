@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { z } from 'zod';
+import { Manifest } from '../bundle/manifest.js';
 import { writeAtomically } from '../run/store.js';
 import { ClaimsFile } from './claims.js';
 import { suitesDir } from './load.js';
@@ -11,6 +12,7 @@ export const jsonSchemas = {
   'suite.schema.json': { schema: Suite, io: 'input', title: 'A fastio suite' },
   'claims.schema.json': { schema: ClaimsFile, io: 'input', title: 'Claims to reproduce' },
   'results.schema.json': { schema: Results, io: 'output', title: 'Results of a fastio run' },
+  'bundle.schema.json': { schema: Manifest, io: 'output', title: 'Manifest of a bundled fastio run' },
 } as const;
 export type JsonSchemaName = keyof typeof jsonSchemas;
 

@@ -1,9 +1,18 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseAllDocuments } from 'yaml';
 import { resultsHash } from '../../suites/judge/results.js';
 import { loadResults } from '../../suites/schema/load.js';
 import { bootDocker } from '../../vm/docker/boot.js';
@@ -14,6 +23,7 @@ import { silent } from '../../vm/progress.js';
 import type { Vm, VmSpec } from '../../vm/vm.js';
 import { deadline, until } from '../../vm/wait.js';
 import { startEngine, type TestEngine } from './engine.js';
+import { writeSuite } from './suite.js';
 
 const command = join(projectRoot, 'dist/cli/main.js');
 const spec: VmSpec = {
@@ -76,37 +86,6 @@ async function ended(child: ChildProcess): Promise<Ended> {
   return { code, stdout, stderr };
 }
 
-/** One server, one window of two milliseconds: enough to compare every bit. */
-function suite(): string {
-  const file = join(scratch, 'tiny.yaml');
-  writeFileSync(
-    file,
-    `purpose: Are figures the same in a container as they are outside of one?
-vm: { cpus: 4, memoryMiB: 512 }
-baseline: { server: epoll, workers: 1 }
-modules:
-  fastio: {}
-servers:
-  epoll:
-    run: epoll --port {port} --threads {workers} --cpus {serverCpus}
-  fastio:
-    module: fastio
-    run: fastio --port {port} --conf {conf} --backend kernel --workers 0 --cpus {serverCpus} --mode fused
-load: { threads: 2 }
-profiles:
-  quick:
-    boots: 1
-    processes: 1
-    windows: 2
-    windowMs: { wall: 200, virtual: 2 }
-    warmupMs: { wall: 50, virtual: 1 }
-    points:
-      - { servers: [epoll, fastio], workers: [1], connections: [4], messageBytes: [64] }
-`,
-  );
-  return file;
-}
-
 it('runs commands in a guest in a container, with input, status and kernel log', async () => {
   const result = await vm.exec(['sh', '-c', 'cat; uname -m; exit 3'], { stdin: 'from the host\n' });
 
@@ -166,7 +145,7 @@ it('says that a guest in a container died with it when somebody kills the contai
 });
 
 it('measures the very same figures in a container as outside of it', async () => {
-  const args = ['run', suite(), '--clock', 'virtual', '--seed', '7', '--profile', 'quick'];
+  const args = ['run', writeSuite(scratch), '--clock', 'virtual', '--seed', '7', '--profile', 'quick'];
 
   const inside = await ended(start([...args, '--backend', 'docker', '--out', 'inside']));
   const outside = await ended(start([...args, '--backend', 'native', '--out', 'outside']));
@@ -182,11 +161,75 @@ it('measures the very same figures in a container as outside of it', async () =>
   console.log(`sha256 of the results inside and outside: ${resultsHash(a)} ${resultsHash(b)}`);
 });
 
+interface JobFile {
+  readonly spec: {
+    readonly completions: number;
+    readonly template: {
+      readonly spec: {
+        readonly containers: readonly {
+          readonly command: readonly string[];
+          readonly env: readonly { readonly name: string; readonly value: string }[];
+          readonly securityContext: {
+            readonly capabilities: { readonly add: readonly string[]; readonly drop: readonly string[] };
+          };
+        }[];
+      };
+    };
+  };
+}
+
+it('runs a shard as the cluster’s job does, with the same command, image and capabilities', async () => {
+  const text = readFileSync(join(projectRoot, 'deploy/job.yaml'), 'utf8');
+  const job = parseAllDocuments(text)
+    .map((document) => document.toJS() as { readonly kind: string } & JobFile)
+    .find(({ kind }) => kind === 'Job');
+  const container = job?.spec.template.spec.containers[0];
+  if (job === undefined || container === undefined) throw new Error('deploy/job.yaml has no job');
+  const env = Object.fromEntries(container.env.map(({ name, value }) => [name, value]));
+  expect(env['FASTIO_SHARDS']).toBe(`${job.spec.completions}`);
+  const [image = ''] =
+    (await engine.docker.listImages({ filters: { reference: ['fastio'] } }))[0]?.RepoTags ?? [];
+  const results = join(scratch, 'job');
+  mkdirSync(results);
+  writeSuite(results);
+  Object.assign(env, {
+    FASTIO_COMMAND: 'run /results/tiny.yaml',
+    FASTIO_SHARDS: '1',
+    JOB_COMPLETION_INDEX: '0',
+  });
+  const [program = '', ...args] = container.command;
+
+  const pod = await engine.docker.createContainer({
+    Image: image,
+    Entrypoint: [program],
+    Cmd: args,
+    Env: Object.entries(env).map(([name, value]) => `${name}=${value}`),
+    Labels: { [ownerLabel]: 'job' },
+    HostConfig: {
+      Binds: [
+        `${results}:/results`,
+        `${process.env['FASTIO_DOCKER_VOLUME'] ?? 'fastio-cache'}:/var/cache/fastio`,
+      ],
+      CapDrop: [...container.securityContext.capabilities.drop],
+      CapAdd: [...container.securityContext.capabilities.add],
+      SecurityOpt: ['no-new-privileges'],
+    },
+  });
+  await pod.start();
+  const { StatusCode } = (await pod.wait()) as { readonly StatusCode: number };
+  const log = (await pod.logs({ stdout: true, stderr: true })).toString();
+  await pod.remove();
+
+  expect({ StatusCode, log }).toMatchObject({ StatusCode: 0 });
+  const merged = await ended(start(['merge', 'job/shard-1', '--out', 'job-merged']));
+  expect(merged).toMatchObject({ code: 0 });
+});
+
 it('ends with 3 when its container is killed in mid-run, and leaves nothing behind', async () => {
   const before = await containers();
   const child = start([
     'run',
-    suite(),
+    writeSuite(scratch),
     '--clock',
     'virtual',
     '--seed',
@@ -213,7 +256,7 @@ it('leaves no container behind when it is killed itself', async () => {
   const before = await containers();
   const child = start([
     'run',
-    suite(),
+    writeSuite(scratch),
     '--clock',
     'virtual',
     '--seed',
@@ -242,7 +285,7 @@ it('leaves no container behind when it is killed itself', async () => {
 });
 
 it('says what is missing: an engine, a base image', async () => {
-  const args = ['run', suite(), '--backend', 'docker'];
+  const args = ['run', writeSuite(scratch), '--backend', 'docker'];
 
   const engineless = await ended(start(args, { DOCKER_HOST: `unix://${scratch}/nobody` }));
   const baseless = await ended(start(args, { FASTIO_DOCKER_BASE: 'localhost:1/nothing:none' }));
