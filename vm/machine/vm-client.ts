@@ -31,11 +31,9 @@ export interface Holding {
 /** The `Vm` of a guest that a keeper holds. */
 export function createVm(name: string, info: VmInfo, link: KeeperLink, holding: Holding): Vm {
   const { channel, died } = link;
-  const {
-    dispose,
-    push = (hostPath, guestPath, signal) =>
-      pushFiles(hostPath, guestPath, join(info.directory, 'transfer'), { channel, signal }),
-  } = holding;
+  const pushHere: PushFiles = (hostPath, guestPath, signal) =>
+    pushFiles(hostPath, guestPath, join(info.directory, 'transfer'), { channel, signal });
+  const { dispose, push = pushHere } = holding;
 
   /** Runs work under the caller's signal, a deadline and the guest's life. */
   async function within<T>(
