@@ -60,10 +60,14 @@ export const bootDocker: BootVm = async (spec, options) => {
     const stream = Duplex.from({ readable: container.stdout, writable: container.input });
     stream.on('error', () => undefined);
     let status: number | undefined;
-    void container.exited.then(
-      (code) => (status = code),
-      () => undefined,
-    );
+    const ended = (code?: number): void => {
+      status = code;
+      // The engine ends its half of the connection only; nobody will answer on the other.
+      stream.destroy();
+    };
+    void container.exited.then(ended, () => {
+      ended();
+    });
     const link = openLink(stream, () => containerGone(status));
     return createVm(name, info, link, {
       push: pushThrough(container, name),
