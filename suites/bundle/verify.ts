@@ -27,6 +27,8 @@ export async function verifyBundle(file: string): Promise<Manifest> {
       hash.update(chunk);
       if (path === manifestName && bytes <= manifestMax) kept.push(chunk);
     });
+    // A torn archive is told by the pipeline's own rejection.
+    stream.on('error', () => undefined);
     stream.on('end', () => {
       found.set(path, { sha256: hash.digest('hex'), bytes });
       next();
