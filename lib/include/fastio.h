@@ -392,12 +392,12 @@ static inline struct fastio_cqe *fastio_peek(struct fastio_queue *queue)
 }
 
 /**
- * fastio_seen - gives the oldest CQE of a queue back
+ * fastio_seen_many - gives the @count oldest CQEs of a queue back at once
  *
- * Call it once for each CQE that fastio_peek() or fastio_next() returned. Wakes a worker that waits
- * for room.
+ * For programs that read a batch from queue->cqes themselves, up to queue->cq_tail as fastio_peek()
+ * left it.
  */
-static inline void fastio_seen(struct fastio_queue *queue)
+static inline void fastio_seen_many(struct fastio_queue *queue, uint32_t count)
 {
 	uint32_t flags;
 
@@ -405,13 +405,25 @@ static inline void fastio_seen(struct fastio_queue *queue)
 	 * The head before the flag is read, as in fastio_submit(): else a worker that just found no
 	 * room would sleep.
 	 */
-	__atomic_store_n(&queue->ring->cq_head, ++queue->cq_head, __ATOMIC_SEQ_CST);
+	queue->cq_head += count;
+	__atomic_store_n(&queue->ring->cq_head, queue->cq_head, __ATOMIC_SEQ_CST);
 	/* fastio_serve() looks at the flag itself. */
 	if (queue->self)
 		return;
 	flags = __atomic_load_n(&queue->ring->flags, __ATOMIC_SEQ_CST);
 	if (__builtin_expect(flags & FASTIO_RING_CQ_WAIT, 0))
 		fastio_wake_worker(queue);
+}
+
+/**
+ * fastio_seen - gives the oldest CQE of a queue back
+ *
+ * Call it once for each CQE that fastio_peek() or fastio_next() returned. Wakes a worker that waits
+ * for room.
+ */
+static inline void fastio_seen(struct fastio_queue *queue)
+{
+	fastio_seen_many(queue, 1);
 }
 
 /* After this many CQEs in a row another queue is looked at first. */
