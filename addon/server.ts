@@ -3,10 +3,10 @@ import { EventEmitter } from 'node:events';
 import { isIP } from 'node:net';
 import type { Accepting } from './accept.js';
 import { acceptAll, closeDescriptor } from './accept.js';
-import { errnos } from './abi.js';
+import { errnos, maxOwned } from './abi.js';
 import { checkBoolean, checkFunction, checkInteger, checkOptions, checkString } from './check.js';
 import type { Core } from './core.js';
-import { codedError, systemError } from './errors.js';
+import { closedError, codedError, systemError } from './errors.js';
 import type { Endpoint } from './native.js';
 import { loadNative } from './native.js';
 import type { RingOptions } from './options.js';
@@ -55,6 +55,24 @@ export interface Server extends EventEmitter, AsyncDisposable {
   close(callback?: (error?: Error) => void): Server;
   ref(): Server;
   unref(): Server;
+}
+
+/**
+ * A listening socket as a descriptor, for Ring.accept(). It is yours: end it with Ring.closeDescriptor().
+ * @param options `host` must be an address here, not a name.
+ * @throws TypeError, RangeError, or Error with code, errno and syscall `listen`.
+ */
+export function openListener(options?: ListenOptions): number {
+  const {
+    port = 0,
+    host = '::',
+    backlog = 511,
+    reusePort = false,
+    ipv6Only = false,
+  } = checkListenOptions(options);
+  const result = loadNative().listen(host, port, backlog, reusePort, ipv6Only);
+  if (result < 0) throw systemError('listen', result, { address: host, port });
+  return result;
 }
 
 /** The system has no descriptor or memory left: connections wait in the backlog this long. */
@@ -141,9 +159,16 @@ function makeServer(ring: Ring, ownsRing: boolean, options: ServerOptions): Serv
       server.emit('error', systemError('accept', result));
     }
   };
-  const closeListener = (): void => {
-    if (fd >= 0) native.closeNow(fd);
+  /** Unless the ring has closed it with everything else of its own. */
+  const dropListener = (): void => {
+    if (fd >= 0 && !core.isClosed() && core.owned[fd] === 1) {
+      core.owned[fd] = 0;
+      native.closeNow(fd);
+    }
     fd = -1;
+  };
+  const closeListener = (): void => {
+    dropListener();
     finishClosing();
   };
   const finishClosing = (): void => {
@@ -168,13 +193,17 @@ function makeServer(ring: Ring, ownsRing: boolean, options: ServerOptions): Serv
       let result = listen(address ?? '::');
       if (address === undefined && result === -EAFNOSUPPORT) result = listen('0.0.0.0');
       if (result < 0) throw systemError('listen', result, { address: address ?? '::', port });
+      if (ring.closed || result >= maxOwned) {
+        native.closeNow(result);
+        throw ring.closed ? closedError() : systemError('listen', -errnos.EMFILE);
+      }
       fd = result;
-      if (ring.closed) throw codedError('ERR_FASTIO_CLOSED', 'the ring is closed');
+      // The end of the thread closes it, too.
+      core.owned[fd] = 1;
       accept();
       process.nextTick(() => server.emit('listening'));
     } catch (error) {
-      if (fd >= 0) native.closeNow(fd);
-      fd = -1;
+      dropListener();
       process.nextTick(() => server.emit('error', error));
     } finally {
       starting = false;
@@ -185,7 +214,7 @@ function makeServer(ring: Ring, ownsRing: boolean, options: ServerOptions): Serv
     ring,
     maxConnections: undefined as number | undefined,
     get listening() {
-      return fd >= 0;
+      return fd >= 0 && !closing;
     },
     listen(first?: unknown, ...rest: unknown[]) {
       const last = rest.at(-1);

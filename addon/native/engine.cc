@@ -131,7 +131,7 @@ void Engine::OnPoll(uv_handle_t* handle, int, int) {
   for (int batch = 0; batch < kMaxBatches && engine->is_running(); batch++) {
     engine->Flush();
     if (!engine->Collect()) return;
-    engine->dispatch();
+    if (!engine->dispatch()) break;
   }
   if (engine->is_running()) engine->Flush();
 }

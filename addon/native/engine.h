@@ -65,7 +65,7 @@ class Engine {
   uint32_t state_words() const { return static_cast<uint32_t>(state_.size()); }
   uint32_t given_back_entries() const { return static_cast<uint32_t>(given_back_.size()); }
 
-  std::function<void()> dispatch;  // completions are there; must handle all of them
+  std::function<bool()> dispatch;  // completions are there: handles all; false when it could not
   std::function<void()> stopped;   // libuv's handles are closed
 
  private:

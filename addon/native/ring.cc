@@ -94,22 +94,35 @@ Ring::Ring(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Ring>(info) {
   dispatch_ = Napi::Persistent(info[1].As<Napi::Function>());
   napi_async_init(env, info.This(), Napi::String::New(env, "FastIO"), &context_);
   napi_add_async_cleanup_hook(env, OnEnvironmentEnds, this, &hook_);
-  engine_->dispatch = [this] { Dispatch(); };
+  engine_->dispatch = [this] { return Dispatch(); };
   // The hook keeps a worker thread's loop turning until libuv's handles are closed.
   engine_->stopped = [hook = hook_] { napi_remove_async_cleanup_hook(hook); };
   Ref();  // Not collected while open.
   ExposeMemory(env, info.This().As<Napi::Object>());
 }
 
-void Ring::Dispatch() {
-  Napi::Env env = Env();
-  Napi::HandleScope scope(env);
-  napi_value result;
-  const napi_status status =
-      napi_make_callback(env, context_, Value(), dispatch_.Value(), 0, nullptr, &result);
-
-  // The function catches what user code throws; what is left says that this thread is being ended.
-  if (status == napi_pending_exception) env.GetAndClearPendingException();
+// Returns false when the function did not run to its end: this thread is being ended. It catches what completions'
+// callbacks throw and throws it in a tick, which runs before napi_make_callback returns. Plain Node-API, because
+// node-addon-api aborts when it cannot make an exception of a failure.
+bool Ring::Dispatch() {
+  napi_env env = Env();
+  napi_handle_scope scope;
+  napi_value self, function, result;
+  if (napi_open_handle_scope(env, &scope) != napi_ok) return false;
+  napi_status status = napi_get_reference_value(env, *this, &self);
+  if (status == napi_ok) status = napi_get_reference_value(env, dispatch_, &function);
+  if (status == napi_ok) status = napi_make_callback(env, context_, self, function, 0, nullptr, &result);
+  bool thrown = false;
+  napi_is_exception_pending(env, &thrown);
+  if (thrown) {
+    napi_valuetype type = napi_null;
+    napi_get_and_clear_last_exception(env, &result);
+    napi_typeof(env, result, &type);
+    // Of a thread that is being ended it is no value at all.
+    thrown = type != napi_null && type != napi_undefined && napi_fatal_exception(env, result) == napi_ok;
+  }
+  napi_close_handle_scope(env, scope);
+  return status == napi_ok || thrown;
 }
 
 // An ArrayBuffer over memory of the engine; detached before that goes away.
@@ -203,15 +216,19 @@ void Ring::Stop() {
   if (engine_ == nullptr) return;
   Engine* engine = engine_;
   engine_ = nullptr;
+  napi_env env = Env();
+  napi_handle_scope scope;
+  napi_open_handle_scope(env, &scope);
   for (auto& view : views_) {
     // A view is the only way from JavaScript to memory that is about to go.
-    Napi::HandleScope scope(Env());
-    view.Value().Detach();
+    napi_value buffer;
+    if (napi_get_reference_value(env, view, &buffer) == napi_ok) napi_detach_arraybuffer(env, buffer);
     view.Reset();
   }
+  napi_close_handle_scope(env, scope);
   views_.clear();
   dispatch_.Reset();
-  napi_async_destroy(Env(), context_);
+  napi_async_destroy(env, context_);
   engine->Stop();
   Unref();
 }

@@ -25,7 +25,7 @@ class Ring : public Napi::ObjectWrap<Ring> {
   Napi::ArrayBuffer View(Napi::Env env, void* data, size_t bytes);
   Napi::Object ShowSegment(Napi::Env env, const Segment& segment);
   void ExposeMemory(Napi::Env env, Napi::Object self);
-  void Dispatch();
+  bool Dispatch();
   void Stop();
   static void OnEnvironmentEnds(napi_async_cleanup_hook_handle handle, void* ring);
 
