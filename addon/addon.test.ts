@@ -77,5 +77,5 @@ it('runs the README’s example, twenty lines long, as it is printed', async () 
 
   const output = await node('release', file);
 
-  expect(output).toContain('echoed: hello\nread: #!/bin/sh');
+  expect(output).toContain('echoed: hello\nread: import { open }\n');
 });

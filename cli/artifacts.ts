@@ -1,6 +1,7 @@
 import { dirname, join, resolve } from 'node:path';
 import type { BuildArtifacts } from '../suites/run/options.js';
 import type { SuiteServer } from '../suites/schema/suite.js';
+import { addonPrograms } from '../toolchain/addon.js';
 import type { Placed } from '../toolchain/artifacts.js';
 import { echoPrograms, layOut, ownPrograms } from '../toolchain/artifacts.js';
 import { portableServers } from '../toolchain/portable.js';
@@ -14,6 +15,9 @@ export const buildArtifacts: BuildArtifacts = async ({ arch, kernel, suite: load
   const files: Placed[] = [...(await echoPrograms(projectRoot, arch, work))];
   if (Object.values(definition.servers).some(isRedis)) {
     files.push(...(await redisModules(projectRoot, arch, work)), ...(await portableServers(arch, work)));
+  }
+  if (Object.values(definition.servers).some(isNode)) {
+    files.push(...(await addonPrograms(projectRoot, arch, work)));
   }
   for (const [name, module] of Object.entries(definition.modules)) {
     const directory =
@@ -37,4 +41,9 @@ export const buildArtifacts: BuildArtifacts = async ({ arch, kernel, suite: load
 /** Whether a server is Debian's Valkey or Redis, with the project's module in it or without. */
 function isRedis({ run }: SuiteServer): boolean {
   return [run].flat().some((word) => /\b(valkey|redis)-server\b/.test(word));
+}
+
+/** Whether a server is Node with the addon's examples. */
+function isNode({ run }: SuiteServer): boolean {
+  return [run].flat().some((word) => /\bnode-echo\b/.test(word));
 }

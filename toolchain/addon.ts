@@ -1,6 +1,7 @@
-import { copyFile, mkdir } from 'node:fs/promises';
+import { copyFile, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Arch } from '../vm/vm.js';
+import type { Placed } from './artifacts.js';
 import type { BuildOptions } from './build.js';
 import type { SourceTree } from './sources.js';
 import { buildC } from './targets.js';
@@ -45,4 +46,24 @@ export async function placePrebuilt(projectRoot: string, arch: Arch, built: stri
   await mkdir(directory, { recursive: true });
   await copyFile(built, path);
   return path;
+}
+
+/** The addon, its examples and its tests for a guest that has Node: `addon/`, and `bin/node-echo`. */
+export async function addonPrograms(
+  projectRoot: string,
+  arch: Arch,
+  options: BuildOptions,
+): Promise<readonly Placed[]> {
+  const compiled = join(projectRoot, 'dist/addon');
+  const scripts = (await readdir(compiled, { recursive: true })).filter((path) => path.endsWith('.js'));
+  return [
+    { from: join(projectRoot, 'addon/examples/node-echo'), to: 'bin/node-echo' },
+    // Says that the scripts are modules.
+    { from: join(projectRoot, 'package.json'), to: 'addon/package.json' },
+    {
+      from: await buildAddon(projectRoot, arch, 'release', options),
+      to: `addon/prebuilds/${nodePlatforms[arch]}/fastio.node`,
+    },
+    ...scripts.map((path) => ({ from: join(compiled, path), to: `addon/${path}` })),
+  ];
 }
