@@ -85,9 +85,15 @@ export function acceptIterator(
       core,
       fd,
       (connection) => {
-        if (ended) return void closeDescriptor(core, connection, () => undefined);
+        if (ended) {
+          closeDescriptor(core, connection, () => undefined);
+          return;
+        }
         const reader = waiting.shift();
-        if (reader !== undefined) return void reader.resolve({ done: false, value: connection });
+        if (reader !== undefined) {
+          reader.resolve({ done: false, value: connection });
+          return;
+        }
         unread.push(connection);
         if (unread.length >= maxUnread) accepting?.stop();
       },

@@ -8,7 +8,7 @@ import {
   checkPosition,
   checkSignal,
 } from './check.js';
-import type { Core, Operation } from './core.js';
+import type { Core } from './core.js';
 import { openCore } from './core.js';
 import { abortError, closedError, systemError } from './errors.js';
 import type { QueueStats } from './native.js';
@@ -177,38 +177,46 @@ function begin(core: Core, name: Name, given: Given, callback: BytesCallback): v
     process.nextTick(callback, abortError(signal), 0);
     return;
   }
-  const onAbort = (): void => {
-    running.stopped = true;
-    if (running.operation !== undefined) core.cancel(running.operation);
-  };
+  const running: Stoppable = { operation: undefined, stopped: false };
+  let ended = false;
   const finish = (result: number, moved: number): void => {
+    if (ended) return;
+    ended = true;
     signal?.removeEventListener('abort', onAbort);
     if (result >= 0) callback(null, result);
     else if (signal?.aborted === true && result === -errnos.ECANCELED) callback(abortError(signal), 0);
     else callback(systemError(name, result, { bytes: moved }), 0);
   };
+  const onAbort = (): void => {
+    running.stopped = true;
+    // Without one it waits for memory, which may take long.
+    if (running.operation === undefined) process.nextTick(finish, -errnos.ECANCELED, 0);
+    else core.cancel(running.operation);
+  };
   signal?.addEventListener('abort', onAbort, { once: true });
-  const running: Stoppable =
-    name === 'recv'
-      ? { operation: receiveInto(core, fd, bytes, finish), stopped: false }
-      : transfer(core, { opcode: opcodes[name], fd, position }, bytes, finish);
+  if (name === 'recv') receiveInto(core, fd, bytes, running, finish);
+  else transfer(core, { opcode: opcodes[name], fd, position }, bytes, running, finish);
 }
 
-function receiveInto(core: Core, fd: number, bytes: Uint8Array, finish: TransferDone): Operation {
+function receiveInto(
+  core: Core,
+  fd: number,
+  bytes: Uint8Array,
+  running: Stoppable,
+  finish: TransferDone,
+): void {
   const length = Math.min(bytes.byteLength, core.blocks.blockBytes);
-  const receiveOnce = (): Operation =>
-    receive(core, fd, length, false, (result, _more, data) => {
-      // Somebody else had all buffers at that moment; they are given back as fast as they are read.
-      if (result === -errnos.ENOBUFS) {
-        receiveOnce();
-      } else if (result > 0 && data !== undefined && bytes.byteLength < result) {
-        finish(-errnos.EFAULT, 0);
-      } else {
-        if (result > 0) data?.copy(bytes, 0, 0, result);
-        finish(result, Math.max(result, 0));
-      }
-    });
-  return receiveOnce();
+  running.operation = receive(core, fd, length, false, (result, _more, data) => {
+    if (result === -errnos.ENOBUFS && !running.stopped) {
+      // Others had all buffers at that moment; they are given back as fast as they are read.
+      receiveInto(core, fd, bytes, running, finish);
+    } else if (result > 0 && data !== undefined && bytes.byteLength < result) {
+      finish(-errnos.EFAULT, 0);
+    } else {
+      if (result > 0) data?.copy(bytes, 0, 0, result);
+      finish(result === -errnos.ENOBUFS ? -errnos.ECANCELED : result, Math.max(result, 0));
+    }
+  });
 }
 
 /** Ends what is in flight, closes what the ring owns, and stops the workers when that is done or takes too long. */

@@ -101,7 +101,7 @@ export function createServer(first?: unknown, second?: unknown): Server {
   if (listener !== undefined) checkFunction('listener', listener);
   const isRing = given.ring !== undefined && 'recv' in given.ring;
   if (!isRing) checkRingOptions(given.ring);
-  const ring = isRing ? (given.ring as Ring) : openRing(given.ring as RingOptions | undefined);
+  const ring = isRing ? given.ring : openRing(given.ring);
   const server = makeServer(ring, !isRing, given);
   if (listener !== undefined) server.on('connection', listener as (socket: Socket) => void);
   return server;

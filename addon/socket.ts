@@ -119,7 +119,8 @@ export function makeSocket(
     };
     const block = bytes.byteLength <= core.blocks.blockBytes ? core.blocks.take() : -1;
     if (block < 0) {
-      transfer(core, { opcode: opcodes.send, fd, position: null }, bytes, finish);
+      const unstopped = { operation: undefined, stopped: false };
+      transfer(core, { opcode: opcodes.send, fd, position: null }, bytes, unstopped, finish);
       return;
     }
     core.blocks.bytes(block).set(bytes);

@@ -47,8 +47,13 @@ export function receive(
 }
 
 /** Moves bytes through blocks, one after the other, until all have moved. */
-export function transfer(core: Core, what: Transfer, bytes: Uint8Array, done: TransferDone): Stoppable {
-  const self: Stoppable = { operation: undefined, stopped: false };
+export function transfer(
+  core: Core,
+  what: Transfer,
+  bytes: Uint8Array,
+  self: Stoppable,
+  done: TransferDone,
+): void {
   let moved = 0;
   const length = bytes.byteLength;
 
@@ -84,7 +89,6 @@ export function transfer(core: Core, what: Transfer, bytes: Uint8Array, done: Tr
     });
   };
   next();
-  return self;
 }
 
 /** Reads end with the first that finds less; from a stream (no position) after one, since the next may wait. */

@@ -228,6 +228,23 @@ describe('an AbortSignal', () => {
     await settled(ring);
   });
 
+  it('ends what waits for memory at once, and nothing else', async (test) => {
+    const ring = ringFor(test, { blockBytes: 1024, memoryBytes: 1024 });
+    const [stuck, other] = await pairsFor(test, ring, 2);
+    assert.ok(stuck !== undefined && other !== undefined);
+    stuck.peer.pause();
+    const first = ring.send(stuck.fd, Buffer.alloc(20_000_000));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const controller = new AbortController();
+
+    const second = ring.send(other.fd, Buffer.alloc(10), { signal: controller.signal });
+    controller.abort();
+
+    await assert.rejects(second, { code: 'ABORT_ERR' });
+    stuck.peer.resume();
+    assert.equal(await first, 20_000_000);
+  });
+
   it('ends accepting', async (test) => {
     const ring = ringFor(test);
     const controller = new AbortController();

@@ -106,7 +106,11 @@ describe('a server', () => {
     second.resume();
     await Promise.all([dropped, once(second, 'close')]);
 
-    const count = await new Promise((resolve) => server.getConnections((_, number) => resolve(number)));
+    const count = await new Promise((resolve) =>
+      server.getConnections((_, number) => {
+        resolve(number);
+      }),
+    );
     assert.equal(count, 1);
   });
 
@@ -155,7 +159,7 @@ async function connected(
   test: Parameters<typeof serverFor>[0],
   options: Parameters<typeof createServer>[0] = {},
 ): Promise<{ readonly server: Server; readonly socket: Socket; readonly peer: net.Socket }> {
-  const { server, port } = await serverFor(test, () => undefined, options as object);
+  const { server, port } = await serverFor(test, () => undefined, options);
   const connection = once(server, 'connection') as Promise<[Socket]>;
   const peer = await connectFor(test, port, { allowHalfOpen: true });
   const [socket] = await connection;

@@ -25,7 +25,7 @@ beforeAll(async () => {
 });
 
 it.each([
-  ['ring', 15],
+  ['ring', 16],
   ['safety', 14],
   ['server', 20],
 ])(
