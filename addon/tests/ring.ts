@@ -229,7 +229,7 @@ describe('an AbortSignal', () => {
   });
 
   it('ends what waits for memory at once, and nothing else', async (test) => {
-    const ring = ringFor(test, { blockBytes: 1024, memoryBytes: 1024 });
+    const ring = ringFor(test, { blockBytes: 65_536, memoryBytes: 65_536 });
     const [stuck, other] = await pairsFor(test, ring, 2);
     assert.ok(stuck !== undefined && other !== undefined);
     stuck.peer.pause();
