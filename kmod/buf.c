@@ -262,19 +262,41 @@ int fastio_import_fixed(struct fastio_bufs *bufs, u32 index, unsigned int dir, u
 
 /* ------------------------------------------------------------------ provided buffers */
 
+static void fastio_free_group(struct fastio_group *group)
+{
+	mmdrop(group->mm);
+	kfree(group);
+}
+
 /**
  * fastio_put_group() - drop a reference
  * @group: freed with the last reference; NULL is fine
  *
- * Context: may sleep.
+ * Context: may sleep; takes the mmap_lock of who registered it.
  */
 void fastio_put_group(struct fastio_group *group)
 {
 	if (!group || !refcount_dec_and_test(&group->refs))
 		return;
 	fastio_free_shared(group->mm, group->shm, group->bytes);
-	mmdrop(group->mm);
-	kfree(group);
+	fastio_free_group(group);
+}
+
+/**
+ * fastio_put_group_locked() - fastio_put_group() in the middle of mapping it
+ * @group: freed with the last reference
+ *
+ * It may have been unregistered meanwhile.
+ *
+ * Context: may sleep; the mmap_lock of who registered it is held for writing.
+ */
+void fastio_put_group_locked(struct fastio_group *group)
+{
+	if (!refcount_dec_and_test(&group->refs))
+		return;
+	vfree(group->shm);
+	__account_locked_vm(group->mm, group->bytes >> PAGE_SHIFT, false, current, false);
+	fastio_free_group(group);
 }
 
 /**

@@ -507,6 +507,7 @@ int fastio_group_peek(struct fastio_rq *rq, u32 group, struct fastio_buf *buf);
 void fastio_group_take(struct fastio_rq *rq, u32 group);
 struct fastio_group *fastio_get_group(struct fastio_ctx *ctx, u64 index);
 void fastio_put_group(struct fastio_group *group);
+void fastio_put_group_locked(struct fastio_group *group);
 void *fastio_alloc_shared(struct mm_struct *mm, unsigned long bytes);
 void fastio_free_shared(struct mm_struct *mm, void *mem, unsigned long bytes);
 

@@ -300,6 +300,6 @@ int fastio_mmap(struct file *file, struct vm_area_struct *vma)
 	if (!group)
 		return -EINVAL;
 	ret = fastio_map_pages(vma, group->shm, group->bytes, offset & U32_MAX);
-	fastio_put_group(group);
+	fastio_put_group_locked(group);
 	return ret;
 }

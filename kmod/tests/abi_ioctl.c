@@ -508,6 +508,53 @@ static void groups_register(const void *arg)
 	CHECK_EQ(munmap(ring, group.bytes), 0);
 }
 
+struct group_maps {
+	struct ctx ctx;
+	atomic_bool done;
+	unsigned long mapped, refused;
+};
+
+static void *group_mapper(void *arg)
+{
+	struct group_maps *maps = arg;
+	const uint64_t off = 1ULL << 32;
+
+	while (!maps->done) {
+		void *p = mmap(NULL, FASTIO_MAX_ENTRIES, PROT_READ, MAP_SHARED, maps->ctx.fd, off);
+
+		if (p == MAP_FAILED) {
+			maps->refused++;
+			continue;
+		}
+		maps->mapped++;
+		munmap(p, FASTIO_MAX_ENTRIES);
+	}
+	return NULL;
+}
+
+/* The one that maps may be the last to hold it, and holds the lock of the address space. */
+static void group_unregistered_while_mapped(const void *arg)
+{
+	struct fastio_buf_group drop = { .group = 0 };
+	struct group_maps maps = { .done = false };
+	pthread_t thread;
+
+	(void)arg;
+	open_idle(&maps.ctx);
+	NEED_EQ(pthread_create(&thread, NULL, group_mapper, &maps), 0);
+	for (uint64_t end = now_ns() + 2000000000ULL; now_ns() < end;) {
+		struct fastio_buf_group group = { .group = 0, .entries = FASTIO_MAX_ENTRIES };
+
+		NEED_EQ(device_ioctl(maps.ctx.fd, FASTIO_IOC_REGISTER_BUF_RING, ADDR(&group)), 0);
+		NEED_EQ(device_ioctl(maps.ctx.fd, FASTIO_IOC_UNREGISTER_BUF_RING, ADDR(&drop)), 0);
+	}
+	maps.done = true;
+	pthread_join(thread, NULL);
+	CHECK(maps.mapped > 0);
+	CHECK(maps.refused > 0);
+	ctx_close(&maps.ctx);
+}
+
 static const enum server spinning = SERVER_SPINNING, sleeping = SERVER_SLEEPING;
 static const unsigned long ring_worker, wq_worker = 2;
 
@@ -526,6 +573,7 @@ static const struct ktap_test others[] = {
 	TEST("a bounded ENTER ends when another ring can be reaped, and leaves the rest in the SQ", enter_is_polite),
 	TEST("buffers are registered all or not at all, once at a time", buffers_register),
 	TEST("buffer groups come and go, and their mapping outlives them", groups_register),
+	TEST("a buffer group unregistered in the middle of mapping it hangs nobody", group_unregistered_while_mapped),
 };
 
 int main(int argc, char **argv)
