@@ -136,6 +136,7 @@ static void issue(struct application *application, unsigned int index)
 		return;
 	while (connection->wants) {
 		struct fastio_sqe *sqe = fastio_get_sqe(connection->lane->queue);
+		unsigned int slot = connection->slotless ? 0 : FASTIO_SQE_SLOT;
 
 		if (!sqe) {
 			list_add(application, &connection->lane->deferred, index);
@@ -145,11 +146,11 @@ static void issue(struct application *application, unsigned int index)
 		if (connection->wants & WANT_SEND) {
 			connection->wants &= ~WANT_SEND;
 			fill_send(application, connection, index, sqe);
-			fastio_set_flags(sqe, FASTIO_SQE_SLOT);
+			fastio_set_flags(sqe, slot);
 		} else if (connection->wants & WANT_RECEIVE) {
 			connection->wants &= ~WANT_RECEIVE;
 			fill_receive(application, connection, index, sqe);
-			fastio_set_flags(sqe, FASTIO_SQE_SLOT);
+			fastio_set_flags(sqe, slot);
 		} else if (connection->wants & WANT_CANCEL) {
 			connection->wants &= ~WANT_CANCEL;
 			fastio_prep_cancel(sqe, (uint64_t)TAG_RECEIVE << 32 | index, 0);
@@ -287,6 +288,15 @@ static void retry_deferred(struct application *application, struct lane *lane)
 
 /* ------------------------------------------------------------------ completions */
 
+/* Its first receive is the one that needs a slot. Without one it goes on; only this program closes descriptors. */
+static bool lacks_slot(struct connection *connection, int res)
+{
+	if (res != -EMFILE || connection->slotless)
+		return false;
+	connection->slotless = true;
+	return true;
+}
+
 /* In fused mode the same completion says that the bytes received before have all been sent. */
 static void received_own_buffer(struct application *application, unsigned int index, const struct fastio_cqe *cqe)
 {
@@ -302,10 +312,10 @@ static void received_own_buffer(struct application *application, unsigned int in
 	if (cqe->res > 0) {
 		connection->received = (uint32_t)cqe->res;
 		connection->wants |= WANT_SEND;
-	} else if (cqe->res < 0) {
-		fail(connection, -cqe->res);
-	} else {
+	} else if (!cqe->res) {
 		connection->ended = true;
+	} else if (!lacks_slot(connection, cqe->res)) {
+		fail(connection, -cqe->res);
 	}
 	proceed(application, index);
 }
@@ -341,7 +351,7 @@ static void received_provided(struct application *application, unsigned int inde
 		connection->starved = !connection->failed && !connection->closing;
 		if (connection->starved)
 			list_add(application, &lane->starved, index);
-	} else if (cqe->res < 0 && cqe->res != -ECANCELED) {
+	} else if (cqe->res < 0 && cqe->res != -ECANCELED && !lacks_slot(connection, cqe->res)) {
 		fail(connection, -cqe->res);
 	}
 	proceed(application, index);

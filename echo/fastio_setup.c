@@ -133,7 +133,11 @@ void setup_application(struct application *application,
 		       void (*provide)(struct pool *pool, char *bytes, unsigned int id))
 {
 	const struct server *server = application->thread->server;
-	unsigned int connections = server->max_connections;
+	/*
+	 * A descriptor can be closed, and a new connection have it, before this thread has reaped that it is
+	 * closed: for a moment there are more connections than descriptors.
+	 */
+	unsigned int connections = server->max_connections * (server->options->max_connections ? 1 : 2);
 	struct fastio_params params;
 	struct fastio_error error;
 

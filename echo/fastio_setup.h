@@ -35,6 +35,7 @@ struct connection {
 	bool sending;	/* an operation that only sends is in flight */
 	bool pausing;	/* the receive is being cancelled */
 	bool starved;	/* waits for a provided buffer */
+	bool slotless;	/* there was no descriptor for its slot, which the user-space back end takes */
 	bool ended;	/* the peer sends no more */
 	bool failed;	/* give up */
 	bool closing;	/* its descriptor is being closed */
