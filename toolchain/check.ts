@@ -30,7 +30,7 @@ export async function checkC(program: CheckedProgram, options: BuildOptions): Pr
   // The whole log is kept beside the outputs; of a failure the lines that say so come last.
   const script =
     `${make.join(' ')} >check.log 2>&1 || ` +
-    '{ status=$?; tail -n 30 check.log; grep -B 20 "^not ok" check.log | tail -n 200; exit $status; }';
+    '{ status=$?; tail -n 30 check.log; grep -B 10 -A 12 "^not ok" check.log | tail -n 200; exit $status; }';
   const built = await build(
     {
       name: `${name} tests`,
