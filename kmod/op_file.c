@@ -66,9 +66,24 @@ int fastio_check_rw(const struct fastio_sqe *sqe, struct file *file)
 	return file->f_mode & (write ? FMODE_PWRITE : FMODE_PREAD) ? 0 : -ESPIPE;
 }
 
-static ssize_t fastio_rw_iter(const struct fastio_sqe *sqe, struct file *file,
+/*
+ * An attempt gives up at the first page that is not in the cache. A file that has more is read as
+ * read(2) does: a short count means the end to those who call it.
+ */
+static bool fastio_is_cut_short(const struct fastio_req *req, const struct kiocb *kiocb,
+				const struct iov_iter *iter)
+{
+	const struct inode *inode = kiocb->ki_filp->f_mapping->host;
+
+	return kiocb->ki_flags & IOCB_NOWAIT && !fastio_is_write(&req->sqe) && iov_iter_count(iter) &&
+	       !(req->sqe.flags & FASTIO_SQE_NOWAIT) && req->node.rq->ctx->nr_wq &&
+	       (S_ISREG(inode->i_mode) || S_ISBLK(inode->i_mode)) && kiocb->ki_pos < i_size_read(inode);
+}
+
+static ssize_t fastio_rw_iter(const struct fastio_req *req, struct file *file,
 			      struct iov_iter *iter, bool nowait)
 {
+	const struct fastio_sqe *sqe = &req->sqe;
 	bool current_pos = sqe->off == FASTIO_OFF_CURRENT && !(file->f_mode & FMODE_STREAM);
 	bool write = fastio_is_write(sqe);
 	struct kiocb kiocb;
@@ -91,6 +106,8 @@ static ssize_t fastio_rw_iter(const struct fastio_sqe *sqe, struct file *file,
 	} else {
 		ret = vfs_iocb_iter_read(file, &kiocb, iter);
 	}
+	if (ret > 0 && fastio_is_cut_short(req, &kiocb, iter))
+		ret = FASTIO_PUNT;
 	if (current_pos) {
 		if (ret > 0)
 			file->f_pos = kiocb.ki_pos;
@@ -116,7 +133,7 @@ static ssize_t fastio_rw(const struct fastio_req *req, struct file *file, bool n
 	}
 	if (ret < 0)
 		return ret;
-	ret = fastio_rw_iter(sqe, file, &iter, nowait);
+	ret = fastio_rw_iter(req, file, &iter, nowait);
 	kfree(iov);
 	return ret;
 }

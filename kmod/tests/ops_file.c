@@ -386,6 +386,13 @@ static void block_device(const void *arg)
 		NEED_EQ(pread(fd, buffer, 65536, off), 65536);
 		CHECK(!memcmp(aligned, buffer, 65536), "out of the cache, at %llu", (unsigned long long)off);
 		memset(aligned, 0xa5, 65536);
+		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+		NEED_EQ(pread(fd, buffer, 16384, off), 16384);
+		CHECK_EQ(op_run(&ctx, 0, OP(READ, fd, .addr = ADDR(aligned), .len = 65536, .off = off)).res, 65536,
+			 "a quarter of it cached, at %llu", (unsigned long long)off);
+		NEED_EQ(pread(fd, buffer, 65536, off), 65536);
+		CHECK(!memcmp(aligned, buffer, 65536), "a quarter of it cached, at %llu", (unsigned long long)off);
+		memset(aligned, 0xa5, 65536);
 		CHECK_EQ(op_run(&ctx, 0, OP(READ, fd, .addr = ADDR(aligned), .len = 65536, .off = off)).res, 65536, "cached");
 		CHECK_EQ(op_run(&ctx, 0, OP(READ, fd, .flags = FASTIO_SQE_NOWAIT, .addr = ADDR(aligned), .len = 65536,
 					    .off = off)).res, 65536, "NOWAIT, cached");

@@ -115,6 +115,20 @@ static ssize_t try_stream(const struct transfer *transfer, int fd, bool socket)
 	return move(&part, fd, 0);
 }
 
+/* An attempt gives up at the first page that is not in the cache: the file has more. */
+static bool is_cut_short(const struct user_req *req, const struct transfer *transfer,
+			 const struct stat *info, ssize_t ret)
+{
+	size_t length = 0;
+
+	if (transfer->write || transfer->offset < 0 || req->sqe.flags & FASTIO_SQE_NOWAIT ||
+	    !req->ring->context->priv->params.wq_workers)
+		return false;
+	for (int i = 0; i < transfer->count; i++)
+		length += transfer->vector[i].iov_len;
+	return (size_t)ret < length && (S_ISBLK(info->st_mode) || transfer->offset + ret < info->st_size);
+}
+
 enum user_outcome fio_read_write(struct user_req *req, int fd)
 {
 	struct transfer transfer;
@@ -130,6 +144,8 @@ enum user_outcome fio_read_write(struct user_req *req, int fd)
 		return settle(req, try_stream(&transfer, fd, S_ISSOCK(info.st_mode)), USER_BLOCKED);
 	ret = move(&transfer, fd, RWF_NOWAIT);
 	if (ret < 0 && errno == EOPNOTSUPP)
+		return USER_PUNT;
+	if (ret > 0 && is_cut_short(req, &transfer, &info, ret))
 		return USER_PUNT;
 	return settle(req, ret, USER_PUNT);
 }

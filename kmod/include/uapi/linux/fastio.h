@@ -182,7 +182,8 @@ struct fastio_cqe {
  * @FASTIO_OP_RECVMSG: recvmsg(2). @addr: struct msghdr; @op_flags: MSG_*. res: bytes
  * @FASTIO_OP_SENDMSG: sendmsg(2), MSG_NOSIGNAL implied. @addr: struct msghdr; @op_flags: MSG_*.
  *	res: bytes
- * @FASTIO_OP_READ: pread(2). @addr, @len, @off (FASTIO_OFF_CURRENT: read(2)). res: bytes
+ * @FASTIO_OP_READ: pread(2). @addr, @len, @off (FASTIO_OFF_CURRENT: read(2)). res: bytes; of a file
+ *	with FASTIO_SQE_NOWAIT, or without wq workers, those that were in the cache
  * @FASTIO_OP_WRITE: pwrite(2). @addr, @len, @off (FASTIO_OFF_CURRENT: write(2)). res: bytes
  * @FASTIO_OP_READV: preadv(2). @addr: struct iovec[@len], @len 0..1024, @off as READ. res: bytes
  * @FASTIO_OP_WRITEV: pwritev(2). @addr: struct iovec[@len], @len 0..1024, @off as WRITE. res: bytes
