@@ -29,6 +29,8 @@ async function jobFiles(): Promise<string> {
 it('accepts within 10 ms while all workers spin, from 64 to 10,000 descriptors', async () => {
   const steps = [
     { kind: 'run', id: 'load', argv: ['insmod', 'fastio.ko'], timeoutMs: 10_000 },
+    // A kernel that has just booted still tests its ciphers, in a thread that takes a CPU from those that are timed.
+    { kind: 'settle' },
     { kind: 'run', id: 'responsive', argv: ['responsive'], timeoutMs: 120_000 },
   ] as const;
 
