@@ -42,8 +42,11 @@ void net_pair(int pair[2])
 {
 	struct sockaddr_in addr;
 	int listener = net_listen(&addr), one = 1;
+	struct pollfd ready = { .fd = listener, .events = POLLIN };
 
 	pair[1] = net_connect(&addr);
+	/* The connector may see the connection before the listener does. */
+	NEED(poll(&ready, 1, 10000 * ktap_slowness()) == 1, "accept: no connection came");
 	pair[0] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	NEED(pair[0] >= 0, "accept: %s", strerror(errno));
 	setsockopt(pair[0], IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
