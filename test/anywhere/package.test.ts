@@ -6,30 +6,7 @@ import { normalisedText, resultsHash } from '../../suites/judge/results.js';
 import { loadResults } from '../../suites/schema/load.js';
 import { run, runOrThrow, type RunResult } from '../../vm/exec.js';
 import { projectRoot } from '../../vm/paths.js';
-
-/** Two servers, started twice each: four runs of a few milliseconds, enough to deal out and to put together again. */
-const suite = `purpose: Does the package measure the same as a whole, in shards, and outside of its repository?
-vm: { cpus: 4, memoryMiB: 512 }
-baseline: { server: epoll, workers: 1 }
-modules:
-  fastio: {}
-servers:
-  epoll:
-    run: epoll --port {port} --threads {workers} --cpus {serverCpus}
-  fastio:
-    module: fastio
-    run: fastio --port {port} --conf {conf} --backend kernel --workers 0 --cpus {serverCpus} --mode fused
-load: { threads: 2 }
-profiles:
-  quick:
-    boots: 2
-    processes: 1
-    windows: 2
-    windowMs: { wall: 200, virtual: 2 }
-    warmupMs: { wall: 50, virtual: 1 }
-    points:
-      - { servers: [epoll, fastio], workers: [1], connections: [4], messageBytes: [64] }
-`;
+import { writeTinySuite } from '../fixtures/tiny-suite.js';
 
 /** An empty directory that knows nothing of the repository. */
 let elsewhere: string;
@@ -44,7 +21,7 @@ beforeAll(async () => {
   await runOrThrow(['npm', 'install', '--no-audit', '--no-fund', '--ignore-scripts', archive], {
     cwd: elsewhere,
   });
-  writeFileSync(join(elsewhere, 'tiny.yaml'), suite);
+  writeTinySuite(elsewhere, 2);
   for (const args of [
     ['--seed', '7', '--out', 'whole'],
     ['--seed', '7', '--shard', '1/2', '--out', 'one'],

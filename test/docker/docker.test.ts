@@ -14,8 +14,8 @@ import { projectRoot } from '../../vm/paths.js';
 import { silent } from '../../vm/progress.js';
 import type { Vm, VmSpec } from '../../vm/vm.js';
 import { deadline, until } from '../../vm/wait.js';
+import { writeTinySuite } from '../fixtures/tiny-suite.js';
 import { startEngine, type TestEngine } from './engine.js';
-import { writeSuite } from './suite.js';
 
 const command = join(projectRoot, 'dist/cli/main.js');
 const spec: VmSpec = {
@@ -68,6 +68,12 @@ function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProce
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+}
+
+/** Measures the tiny suite under the virtual clock; results go to `out` in the scratch directory. */
+function startRun(backend: 'docker' | 'native', seed: number, out: string): ChildProcess {
+  const clock = ['--clock', 'virtual', '--seed', String(seed)];
+  return start(['run', writeTinySuite(scratch, 1), ...clock, '--backend', backend, '--out', out]);
 }
 
 async function ended(child: ChildProcess): Promise<Ended> {
@@ -137,10 +143,8 @@ it('says that a guest in a container died with it when somebody kills the contai
 });
 
 it('measures the very same figures in a container as outside of it', async () => {
-  const args = ['run', writeSuite(scratch), '--clock', 'virtual', '--seed', '7', '--profile', 'quick'];
-
-  const inside = await ended(start([...args, '--backend', 'docker', '--out', 'inside']));
-  const outside = await ended(start([...args, '--backend', 'native', '--out', 'outside']));
+  const inside = await ended(startRun('docker', 7, 'inside'));
+  const outside = await ended(startRun('native', 7, 'outside'));
 
   expect(inside).toMatchObject({ code: 0 });
   expect(outside).toMatchObject({ code: 0 });
@@ -183,7 +187,7 @@ it('runs a shard as the cluster’s job does, with the same command, image and c
     (await engine.docker.listImages({ filters: { reference: ['fastio'] } }))[0]?.RepoTags ?? [];
   const results = join(scratch, 'job');
   mkdirSync(results);
-  writeSuite(results);
+  writeTinySuite(results, 1);
   Object.assign(env, {
     FASTIO_COMMAND: 'run /results/tiny.yaml',
     FASTIO_SHARDS: '1',
@@ -219,18 +223,7 @@ it('runs a shard as the cluster’s job does, with the same command, image and c
 
 it('ends with 3 when its container is killed in mid-run, and leaves nothing behind', async () => {
   const before = await containers();
-  const child = start([
-    'run',
-    writeSuite(scratch),
-    '--clock',
-    'virtual',
-    '--seed',
-    '8',
-    '--backend',
-    'docker',
-    '--out',
-    'killed',
-  ]);
+  const child = startRun('docker', 8, 'killed');
   const result = ended(child);
   const fresh = async (): Promise<string | undefined> =>
     (await containers()).find((id) => !before.includes(id));
@@ -246,18 +239,7 @@ it('ends with 3 when its container is killed in mid-run, and leaves nothing behi
 
 it('leaves no container behind when it is killed itself', async () => {
   const before = await containers();
-  const child = start([
-    'run',
-    writeSuite(scratch),
-    '--clock',
-    'virtual',
-    '--seed',
-    '9',
-    '--backend',
-    'docker',
-    '--out',
-    'gone',
-  ]);
+  const child = startRun('docker', 9, 'gone');
   child.stderr?.resume();
   child.stdout?.resume();
   await until(async () => (await containers()).length > before.length, waiting('no container came'));
@@ -277,7 +259,7 @@ it('leaves no container behind when it is killed itself', async () => {
 });
 
 it('says what is missing: an engine, a base image', async () => {
-  const args = ['run', writeSuite(scratch), '--backend', 'docker'];
+  const args = ['run', writeTinySuite(scratch, 1), '--backend', 'docker'];
 
   const engineless = await ended(start(args, { DOCKER_HOST: `unix://${scratch}/nobody` }));
   const baseless = await ended(start(args, { FASTIO_DOCKER_BASE: 'localhost:1/nothing:none' }));
