@@ -5,6 +5,7 @@ import { kernelHeaders } from '../vm/image/headers.js';
 import type { Report } from '../vm/progress.js';
 import type { KernelSeries, Vm } from '../vm/vm.js';
 import { readModule } from './elf.js';
+import { placeModule } from './place.js';
 
 export interface LoadOptions {
   readonly report: Report;
@@ -18,8 +19,9 @@ export interface LoadOptions {
 }
 
 /**
- * Puts a module into a running guest, in place of an older one of the same name. What insmod would refuse with two
- * words is checked first and said in a sentence: the kernel's version, each symbol, each kernel option.
+ * Puts a module into a running guest, in place of an older one of the same name, and where modinfo finds it by name.
+ * What insmod would refuse with two words is checked first and said in a sentence: the kernel's version, each symbol,
+ * each kernel option.
  * @throws FastioError INPUT_INVALID when the module does not fit; GUEST_BUSY when the older one is in use.
  */
 export async function loadModule(vm: Vm, modulePath: string, options: LoadOptions): Promise<void> {
@@ -27,9 +29,8 @@ export async function loadModule(vm: Vm, modulePath: string, options: LoadOption
   await checkModule(vm, modulePath, options);
   const name = basename(modulePath, '.ko').replaceAll('-', '_');
   report({ kind: 'stage', name: `load ${name}`, detail: vm.info.kernelRelease });
-  const target = `/run/${basename(modulePath)}`;
-  await vm.push(modulePath, target, { signal });
   await unloadModule(vm, name, signal);
+  const target = await placeModule(vm, modulePath, options);
   const loaded = await vm.exec(['insmod', target, ...(options.parameters ?? [])], { signal });
   if (loaded.status === 0) return;
   const log = await vm.kernelLog({ signal });

@@ -1,4 +1,4 @@
-import { describe, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import { bootQemu } from '../../vm/machine/qemu-vm.js';
 import { architectures, kernels } from '../../vm/vm.js';
 import { defaultSpec, noSignal, report } from './guest.js';
@@ -22,6 +22,8 @@ describe.each(others)('the kernel module on $arch, Linux $kernel', ({ arch, kern
       { name: `kmod-${process.pid}`, accel: 'auto', requireAccel: false, ...options },
     );
     await installKmodTests(vm, kernel, options);
+    const file = await vm.exec(['modinfo', '--field=filename', 'fastio']);
+    expect(file.stdout.trim()).toBe(`/lib/modules/${vm.info.kernelRelease}/updates/fastio.ko`);
 
     for (const program of basicPrograms) await expectKtap(vm, program, wordsOf(program));
     for (const program of libraryPrograms) await expectKtap(vm, `lib/${program}`);

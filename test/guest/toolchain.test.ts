@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { loadModule, unloadModule } from '../../toolchain/load.js';
@@ -60,6 +60,25 @@ describe('a module of ten lines', () => {
     const again = await buildModule(hello, options);
 
     expect(again.cached).toBe(true);
+  });
+
+  it('is found by its name, as are one loaded after it and the kernel’s own', async () => {
+    const directory = hostTemp();
+    await copyFile(join(hello.directory, 'hello.c'), join(directory, 'again.c'));
+    await writeFile(join(directory, 'Kbuild'), 'obj-m := again.o\n');
+    const first = await buildModule(hello, options);
+    const second = await buildModule({ ...hello, directory, name: 'again' }, options);
+    for (const { path } of [first, second]) await loadModule(vm, path, { ...options, kernel: '6.12' });
+    for (const name of ['again', 'hello']) await unloadModule(vm, name, noSignal);
+
+    const found = await vm.exec(['modinfo', '--field=filename', 'hello', 'again', 'overlay']);
+
+    const modules = `/lib/modules/${vm.info.kernelRelease}`;
+    expect(found).toEqual({
+      status: 0,
+      stdout: `${modules}/updates/hello.ko\n${modules}/updates/again.ko\n${modules}/kernel/fs/overlayfs/overlay.ko\n`,
+      stderr: '',
+    });
   });
 
   it('is refused for a kernel it was not built for, with both versions named', async () => {
