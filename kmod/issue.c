@@ -2,7 +2,6 @@
 /* New SQEs: copied, checked, and executed or parked. */
 #include <linux/file.h>
 #include <linux/net.h>
-#include <linux/nospec.h>
 #include <linux/poll.h>
 #include <linux/socket.h>
 #include <net/sock.h>
@@ -10,7 +9,7 @@
 
 /**
  * struct fastio_opdef - what an operation may look like
- * @zero: bits of the SQE that must not be set
+ * @zero: bits of the SQE that must not be set, besides all of fastio_sqe.resv
  * @word: the same as words
  * @dir: FASTIO_RD or FASTIO_WR: what it waits for; 0: it does not wait for a file
  */
@@ -42,11 +41,12 @@ struct fastio_opdef {
 
 #define OPDEF(direction, allowed, unused...)						\
 	{										\
-		.zero = { .flags = (u8)~(allowed), .resv = ~0ULL, unused },		\
+		.zero = { .flags = (u8)~(allowed), unused },				\
 		.dir = direction,							\
 	}
 
-static const struct fastio_opdef fastio_opdefs[FASTIO_OP_LAST] = {
+/* Longer than the list of operations, so that a mask keeps speculation inside of it. */
+static const struct fastio_opdef fastio_opdefs[32] = {
 	[FASTIO_OP_NOP] = OPDEF(0, 0, NO_BUF, NO_FD, NO_ADDR, NO_LEN, NO_OP_FLAGS, NO_OFF, NO_ADDR2,
 			NO_LEN2, NO_FD2),
 	[FASTIO_OP_ACCEPT] = OPDEF(FASTIO_RD, SLOT | MULTI | NOWAIT, NO_LEN, NO_OFF, NO_LEN2,
@@ -237,28 +237,51 @@ static int fastio_file_unregister(struct fastio_rq *rq, u32 fd)
 	return 0;
 }
 
-/* Whether an SQE has a bit set that its operation does not know. */
-static bool fastio_has_unknown(const struct fastio_sqe *sqe, const struct fastio_opdef *def)
-{
-	const u64 *word = (const u64 *)sqe;
+/**
+ * struct fastio_words - our copy of an SQE, in registers as long as nobody takes its address
+ * @word: all of it
+ */
+struct fastio_words {
+	u64 word[sizeof(struct fastio_sqe) / sizeof(u64)];
+};
 
-	BUILD_BUG_ON(ARRAY_SIZE(def->word) != 8 || offsetof(struct fastio_sqe, user_data) != 24);
+/* The first four fields of an SQE. */
+union fastio_head {
+	u64 word;
+	struct {
+		u8	opcode;
+		u8	flags;
+		u16	buf;
+		s32	fd;
+	};
+};
+
+/* Whether an SQE has a bit set that its operation does not know. */
+static __always_inline bool fastio_has_unknown(const struct fastio_words *sqe,
+					       const struct fastio_opdef *def)
+{
+	const u64 *word = sqe->word;
+
 	return (word[0] & def->word[0]) | (word[1] & def->word[1]) | (word[2] & def->word[2]) |
 	       (word[4] & def->word[4]) | (word[5] & def->word[5]) | (word[6] & def->word[6]) |
-	       (word[7] & def->word[7]);
+	       word[7];
 }
 
-/* Checks our copy of an SQE. @dir: what it waits for. Return: 0 or why it is refused. */
-static int fastio_validate(const struct fastio_rq *rq, const struct fastio_sqe *sqe, u8 *dir)
+/* Checks the opcode and the unused fields of our copy of an SQE. @ops: operations allowed. */
+static __always_inline int fastio_validate(const struct fastio_words *sqe, u64 ops)
 {
+	const union fastio_head head = { .word = sqe->word[0] };
 	const struct fastio_opdef *def;
 
-	if (unlikely(sqe->opcode >= FASTIO_OP_LAST || !(rq->ctx->ops & BIT_ULL(sqe->opcode))))
+	if (unlikely(head.opcode >= FASTIO_OP_LAST || !(ops >> head.opcode & 1)))
 		return -EOPNOTSUPP;
-	def = &fastio_opdefs[array_index_nospec(sqe->opcode, FASTIO_OP_LAST)];
-	if (unlikely(fastio_has_unknown(sqe, def)))
-		return -EINVAL;
-	*dir = def->dir;
+	def = &fastio_opdefs[head.opcode % ARRAY_SIZE(fastio_opdefs)];
+	return unlikely(fastio_has_unknown(sqe, def)) ? -EINVAL : 0;
+}
+
+/* Return: 0, or why an operation that knows all of its fields is refused after all. */
+static int fastio_admit(const struct fastio_sqe *sqe)
+{
 	if (sqe->op_flags || sqe->buf || sqe->flags & ~SLOT) {
 		int err = fastio_check(sqe);
 
@@ -268,11 +291,16 @@ static int fastio_validate(const struct fastio_rq *rq, const struct fastio_sqe *
 	return fastio_seccomp_refuses() ? -EPERM : 0;
 }
 
-static void fastio_start(struct fastio_rq *rq, struct fastio_req *req, u8 dir)
+static noinline void fastio_start(struct fastio_rq *rq, struct fastio_req *req)
 {
 	const struct fastio_sqe *sqe = &req->sqe;
-	int res;
+	u8 dir = fastio_opdefs[sqe->opcode % ARRAY_SIZE(fastio_opdefs)].dir;
+	int res = fastio_admit(sqe);
 
+	if (unlikely(res)) {
+		fastio_finish(rq, req, res, 0);
+		return;
+	}
 	if (dir) {
 		fastio_start_io(rq, req, dir);
 		return;
@@ -298,32 +326,42 @@ static void fastio_start(struct fastio_rq *rq, struct fastio_req *req, u8 dir)
 	case FASTIO_OP_SENDFILE:
 		fastio_start_blocking(rq, req);
 		return;
-	default:
-		res = 0;	/* NOP */
 	}
 	fastio_complete(rq, req, res, 0);
 }
 
 /* Takes one SQE, for which a CQE has been reserved. User space may change the entry at any time. */
-static void fastio_issue(struct fastio_rq *rq, const struct fastio_sqe *shared)
+static __always_inline void fastio_issue(struct fastio_rq *rq, const struct fastio_sqe *shared,
+					 u64 ops)
 {
-	struct fastio_req *req = rq->free;
-	u8 dir;
+	const u64 *from = (const u64 *)shared;
+	const struct fastio_words sqe = { { from[0], from[1], from[2], from[3], from[4], from[5],
+					    from[6], from[7] } };
+	const union fastio_head head = { .word = sqe.word[0] };
+	const u64 user_data = sqe.word[3];
+	struct fastio_req *req;
 	int err;
 
-	rq->free = req->next;
-	req->sqe = *shared;
+	BUILD_BUG_ON(sizeof(*shared) != 64 || offsetof(struct fastio_sqe, user_data) != 24);
+	BUILD_BUG_ON(offsetof(struct fastio_sqe, addr) != sizeof(head));
 	/* Nothing below may look at the shared entry again, not even by the compiler's choice. */
 	barrier();
+	trace_fastio_submit(rq->ctx->id, rq->index, head.opcode, head.flags, head.fd, user_data);
+	err = fastio_validate(&sqe, ops);
+	if (head.opcode == FASTIO_OP_NOP && !err && fastio_seccomp_refuses())
+		err = -EPERM;
+	if (head.opcode == FASTIO_OP_NOP || unlikely(err)) {
+		/* What ends at once needs no request. */
+		fastio_post(rq, user_data, err, 0);
+		rq->ix.reserved--;
+		return;
+	}
+	req = rq->free;
+	rq->free = req->next;
+	*(struct fastio_words *)&req->sqe = sqe;
 	req->slot = NULL;
 	req->done = 0;
-	err = fastio_validate(rq, &req->sqe, &dir);
-	trace_fastio_submit(rq->ctx->id, rq->index, req->sqe.opcode, req->sqe.flags, req->sqe.fd,
-			    req->sqe.user_data);
-	if (unlikely(err) || req->sqe.opcode == FASTIO_OP_NOP)
-		fastio_finish(rq, req, err, 0);
-	else
-		fastio_start(rq, req, dir);
+	fastio_start(rq, req);
 }
 
 /**
@@ -338,6 +376,8 @@ unsigned int fastio_run_sq(struct fastio_rq *rq, unsigned int batch)
 	u32 n = fastio_index_sq_avail(&rq->ix, rq->shm);
 	u32 mask = rq->ix.sq_entries - 1;
 	u32 head = rq->ix.sq_head;
+	const struct fastio_sqe *sq = rq->sq;
+	u64 ops = rq->ctx->ops;
 	u32 room, i;
 
 	if (!n)
@@ -360,15 +400,20 @@ unsigned int fastio_run_sq(struct fastio_rq *rq, unsigned int batch)
 		fastio_see_resources(rq);
 
 	rq->ix.reserved += n;
-	for (i = 0; i < n; i++) {
-		if (i && !(i % FASTIO_BREATHE))
+	for (i = 0; i < n;) {
+		/* Until the next look at the scheduler; after each when other rings may wait. */
+		u32 end = rq->polite ? i + 1 : min(n, i + FASTIO_BREATHE);
+
+		for (; i < end; i++)
+			fastio_issue(rq, &sq[(head + i) & mask], ops);
+		if (i == n)
+			break;
+		if (!(i % FASTIO_BREATHE))
 			fastio_breathe(rq);
-		if (i && rq->polite && fastio_wanted_elsewhere(rq)) {
+		if (rq->polite && fastio_wanted_elsewhere(rq)) {
 			rq->ix.reserved -= n - i;
 			n = i;
-			break;
 		}
-		fastio_issue(rq, &rq->sq[(head + i) & mask]);
 	}
 	rq->st.submitted += n;
 	fastio_index_sq_take(&rq->ix, rq->shm, n);
