@@ -17,6 +17,7 @@
 #include <linux/list.h>
 #include <linux/llist.h>
 #include <linux/mutex.h>
+#include <linux/nospec.h>
 #include <linux/poll.h>
 #include <linux/rcuwait.h>
 #include <linux/refcount.h>
@@ -31,6 +32,7 @@
 #include "trace.h"
 
 #define FASTIO_SLOTS_PER_CHUNK	512
+#define FASTIO_OWNER	63UL	/* bits of a slot table entry that hold the index of the ring */
 #define FASTIO_BREATHE		16	/* operations between two looks at the scheduler */
 #define FASTIO_FAIR 16 /* completions per slot and pass before others have their turn */
 #define FASTIO_PUNT (-EIOCBQUEUED) /* an attempt's result: only a wq worker can do it */
@@ -85,7 +87,7 @@ enum fastio_kind {
 
 /**
  * struct fastio_node - something that can become ready
- * @ll: link in fastio_rq.ready, while being handed over
+ * @ll: link in fastio_rq.ready, while being handed over, and .taken
  * @list: link in fastio_rq.backlog or .stalled, once the server has it
  * @rq: the ring whose server runs it
  * @state: FASTIO_RD ... FASTIO_QUEUED; with @hook the only field that wake-ups write
@@ -270,7 +272,9 @@ struct fastio_group {
  * @cq: shared CQEs, only written
  * @ctx: the context it is part of
  * @free: requests not in use
- * @backlog: nodes taken from @ready and not yet run, oldest first
+ * @taken: nodes that the pass under way has taken from @ready and not yet run, oldest first; else
+ *	NULL
+ * @backlog: nodes taken from @ready and left for the next pass, oldest first
  * @stalled: multishot nodes that wait for room in the CQ
  * @flight: requests in use, oldest first
  * @youngest: the last of @flight, or NULL
@@ -301,6 +305,7 @@ struct fastio_rq {
 	struct fastio_cqe	*cq;
 	struct fastio_ctx	*ctx;
 	struct fastio_req	*free;
+	struct llist_node	*taken;
 	struct list_head	backlog;
 	struct list_head	stalled;
 	struct hlist_head	flight;
@@ -448,7 +453,6 @@ void fastio_quiesce(unsigned long *last_jiffy);
 
 /* slot.c */
 extern struct kmem_cache *fastio_slot_cache;
-struct fastio_slot *fastio_slot_find(struct fastio_rq *rq, u32 fd);
 struct fastio_slot *fastio_slot_make(struct fastio_rq *rq, u32 fd);
 void fastio_slot_drop(struct fastio_rq *rq, struct fastio_slot *slot);
 int fastio_hook(struct fastio_node *node, struct file *file, __poll_t events);
@@ -611,6 +615,39 @@ static inline void fastio_queue_remove(struct fastio_req *req)
 	*link = req->next;
 	if (!req->next)
 		queue->tail = link;
+}
+
+/* Return: the place of @fd in the slot table, or NULL when there is none (yet). */
+static inline unsigned long *fastio_slot_entry(struct fastio_ctx *ctx, u32 fd)
+{
+	unsigned long *chunk;
+
+	if (fd >= ctx->max_slots)
+		return NULL;
+	fd = array_index_nospec(fd, ctx->max_slots);
+	/* Pairs with the cmpxchg in fastio_slot_make(). */
+	chunk = smp_load_acquire(&ctx->slots[fd / FASTIO_SLOTS_PER_CHUNK]);
+	return chunk ? &chunk[fd % FASTIO_SLOTS_PER_CHUNK] : NULL;
+}
+
+/**
+ * fastio_slot_find() - look a slot up
+ * @rq: ring; the caller serves it
+ * @fd: number of the slot
+ *
+ * Return: the slot, NULL if there is none, -EXDEV if it is another ring's.
+ */
+static inline struct fastio_slot *fastio_slot_find(struct fastio_rq *rq, u32 fd)
+{
+	unsigned long *place = fastio_slot_entry(rq->ctx, fd);
+	unsigned long entry = place ? READ_ONCE(*place) : 0;
+
+	if (!entry)
+		return NULL;
+	/* Another ring's slot may be freed at any time: do not look inside. */
+	if (unlikely((entry & FASTIO_OWNER) != rq->index))
+		return ERR_PTR(-EXDEV);
+	return (struct fastio_slot *)(entry & ~FASTIO_OWNER);
 }
 
 static inline struct fastio_node *fastio_node_of(struct fastio_req *req)

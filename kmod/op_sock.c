@@ -8,9 +8,24 @@
 #include "compat.h"
 #include "internal.h"
 
+/* Not to be cleared by the compiler's choice: fastio_clear() does. */
+#define fastio_uninitialized	__attribute__((__uninitialized__))
+
 static struct socket *fastio_sock(const struct fastio_req *req, struct file *file)
 {
 	return req->slot ? req->slot->sock : sock_from_file(file);
+}
+
+/* A few stores; an initialiser would be a call of memset(), for each send and each receive. */
+static __always_inline void fastio_clear(struct msghdr *msg)
+{
+	u64 *word = (u64 *)msg;
+	size_t i;
+
+	BUILD_BUG_ON(sizeof(*msg) % sizeof(*word));
+#pragma GCC unroll 32
+	for (i = 0; i < sizeof(*msg) / sizeof(*word); i++)
+		word[i] = 0;
 }
 
 /* As move_addr_to_user(), which is not exported. */
@@ -144,7 +159,7 @@ static int fastio_select(struct fastio_rq *rq, const struct fastio_req *req, str
 int fastio_do_recv(struct fastio_rq *rq, struct fastio_req *req, struct file *file,
 		   struct fastio_result *result)
 {
-	struct msghdr msg = { .msg_get_inq = 1, .msg_inq = -1 };
+	struct msghdr msg fastio_uninitialized;
 	struct socket *sock = fastio_sock(req, file);
 	const struct fastio_sqe *sqe = &req->sqe;
 	bool fused = sqe->opcode == FASTIO_OP_SEND_RECV;
@@ -154,6 +169,9 @@ int fastio_do_recv(struct fastio_rq *rq, struct fastio_req *req, struct file *fi
 
 	if (!sock)
 		return -ENOTSOCK;
+	fastio_clear(&msg);
+	msg.msg_get_inq = 1;
+	msg.msg_inq = -1;
 	if (sqe->flags & FASTIO_SQE_BUF_SELECT) {
 		ret = fastio_select(rq, req, file, &addr, &len, result);
 		if (ret)
@@ -188,15 +206,15 @@ int fastio_do_recv(struct fastio_rq *rq, struct fastio_req *req, struct file *fi
 int fastio_do_send(struct fastio_rq *rq, struct fastio_req *req, struct file *file)
 {
 	const struct fastio_sqe *sqe = &req->sqe;
-	struct msghdr msg = {
-		.msg_flags = (sqe->op_flags & ~(MSG_INTERNAL_SENDMSG_FLAGS | MSG_WAITALL)) |
-			     MSG_DONTWAIT | MSG_NOSIGNAL,
-	};
+	struct msghdr msg fastio_uninitialized;
 	struct socket *sock = fastio_sock(req, file);
 	int ret;
 
 	if (!sock)
 		return -ENOTSOCK;
+	fastio_clear(&msg);
+	msg.msg_flags = (sqe->op_flags & ~(MSG_INTERNAL_SENDMSG_FLAGS | MSG_WAITALL)) |
+			MSG_DONTWAIT | MSG_NOSIGNAL;
 	ret = fastio_import(rq, req, ITER_SOURCE, sqe->addr + req->done,
 			    sqe->len - req->done, &msg.msg_iter);
 	if (ret)

@@ -34,18 +34,36 @@ void fastio_breathe(struct fastio_rq *rq)
 	}
 }
 
+/* Moves what a pass has taken off the ready list and not run yet to the front of the backlog. */
+static void fastio_give_back(struct fastio_rq *rq)
+{
+	struct list_head *last = &rq->backlog;
+
+	while (rq->taken) {
+		struct fastio_node *node = llist_entry(rq->taken, struct fastio_node, ll);
+
+		rq->taken = node->ll.next;	/* ->list shares its place */
+		list_add(&node->list, last);
+		last = &node->list;
+	}
+}
+
 /**
- * fastio_pull() - move all of the ready list to the backlog, oldest last
+ * fastio_pull() - move all nodes that wait to be run to the backlog, oldest first
  * @rq: ring; the caller serves it
  *
  * From here on nodes can be taken out from the middle.
  */
 void fastio_pull(struct fastio_rq *rq)
 {
-	/* The oldest entry comes last: insert every next one before those that came later. */
-	struct list_head *tail = rq->backlog.prev;
-	struct llist_node *ll = llist_del_all(&rq->ready);
+	struct list_head *tail;
+	struct llist_node *ll;
 
+	/* They came before those that are on the ready list by now. */
+	fastio_give_back(rq);
+	tail = rq->backlog.prev;
+	/* The oldest entry comes last: insert every next one before those that came later. */
+	ll = llist_del_all(&rq->ready);
 	while (ll) {
 		struct fastio_node *node = llist_entry(ll, struct fastio_node, ll);
 
@@ -77,7 +95,17 @@ bool fastio_wanted_elsewhere(const struct fastio_rq *rq)
 	return false;
 }
 
-static unsigned int fastio_run_ready(struct fastio_rq *rq, unsigned int batch)
+/* Runs a node. Return: whether to go on with the next one. */
+static bool fastio_run_one(struct fastio_rq *rq, struct fastio_node *node, unsigned int done)
+{
+	fastio_run_node(rq, node);
+	if (!(done % FASTIO_BREATHE))
+		fastio_breathe(rq);
+	return !rq->polite || !fastio_wanted_elsewhere(rq);
+}
+
+/* What an earlier pass left behind goes first. */
+static unsigned int fastio_run_backlog(struct fastio_rq *rq, unsigned int batch)
 {
 	unsigned int done = 0;
 	LIST_HEAD(run);
@@ -86,21 +114,48 @@ static unsigned int fastio_run_ready(struct fastio_rq *rq, unsigned int batch)
 		fastio_pull(rq);
 	if (!list_empty(&rq->stalled) && fastio_index_cq_room(&rq->ix, rq->shm, 1))
 		list_splice_tail_init(&rq->stalled, &rq->backlog);
-	if (list_empty(&rq->backlog))
-		return 0;
 	/* Nodes that queue themselves again have to wait for the next pass. */
 	list_splice_init(&rq->backlog, &run);
 	while (!list_empty(&run) && (!batch || done < batch)) {
 		struct fastio_node *node = list_first_entry(&run, struct fastio_node, list);
 
 		list_del(&node->list);
-		fastio_run_node(rq, node);
-		if (!(++done % FASTIO_BREATHE))
-			fastio_breathe(rq);
-		if (rq->polite && fastio_wanted_elsewhere(rq))
+		if (!fastio_run_one(rq, node, ++done))
 			break;
 	}
 	list_splice(&run, &rq->backlog);
+	return done;
+}
+
+/*
+ * The same when nothing was left: spares nodes the way through a list with two ends, unless one
+ * that is run calls fastio_pull().
+ */
+static unsigned int fastio_run_new(struct fastio_rq *rq, unsigned int batch)
+{
+	unsigned int done = 0;
+	bool more = true;
+
+	/* The oldest entry comes last. */
+	rq->taken = llist_reverse_order(llist_del_all(&rq->ready));
+	while (rq->taken && more && (!batch || done < batch)) {
+		struct fastio_node *node = llist_entry(rq->taken, struct fastio_node, ll);
+
+		rq->taken = node->ll.next;	/* ->list shares its place */
+		more = fastio_run_one(rq, node, ++done);
+	}
+	fastio_give_back(rq);
+	return done;
+}
+
+static unsigned int fastio_run_ready(struct fastio_rq *rq, unsigned int batch)
+{
+	unsigned int done = 0;
+
+	if (!list_empty(&rq->backlog) || !list_empty(&rq->stalled))
+		done = fastio_run_backlog(rq, batch);
+	else if (!llist_empty(&rq->ready))
+		done = fastio_run_new(rq, batch);
 	rq->st.ready += done;
 	return done;
 }

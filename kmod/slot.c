@@ -12,7 +12,6 @@
 #define FASTIO_POLL_RD \
 	(EPOLLIN | EPOLLRDNORM | EPOLLRDBAND | EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP)
 #define FASTIO_POLL_WR	(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLERR | EPOLLHUP)
-#define FASTIO_OWNER	63UL	/* bits of a slot table entry that hold the index of the ring */
 
 struct kmem_cache *fastio_slot_cache;
 
@@ -188,39 +187,6 @@ void fastio_requeue(struct fastio_node *node, struct list_head *list)
 	/* If a wake-up was faster, it is on the ready list. */
 	if (!(atomic_fetch_or(FASTIO_QUEUED, &node->state) & FASTIO_QUEUED))
 		list_add_tail(&node->list, list);
-}
-
-/* Return: the place of @fd in the slot table, or NULL when there is none (yet). */
-static unsigned long *fastio_slot_entry(struct fastio_ctx *ctx, u32 fd)
-{
-	unsigned long *chunk;
-
-	if (fd >= ctx->max_slots)
-		return NULL;
-	fd = array_index_nospec(fd, ctx->max_slots);
-	/* Pairs with the cmpxchg in fastio_slot_make(). */
-	chunk = smp_load_acquire(&ctx->slots[fd / FASTIO_SLOTS_PER_CHUNK]);
-	return chunk ? &chunk[fd % FASTIO_SLOTS_PER_CHUNK] : NULL;
-}
-
-/**
- * fastio_slot_find() - look a slot up
- * @rq: ring; the caller serves it
- * @fd: number of the slot
- *
- * Return: the slot, NULL if there is none, -EXDEV if it is another ring's.
- */
-struct fastio_slot *fastio_slot_find(struct fastio_rq *rq, u32 fd)
-{
-	unsigned long *place = fastio_slot_entry(rq->ctx, fd);
-	unsigned long entry = place ? READ_ONCE(*place) : 0;
-
-	if (!entry)
-		return NULL;
-	/* Another ring's slot may be freed at any time: do not look inside. */
-	if (unlikely((entry & FASTIO_OWNER) != rq->index))
-		return ERR_PTR(-EXDEV);
-	return (struct fastio_slot *)(entry & ~FASTIO_OWNER);
 }
 
 static int fastio_slot_add_chunk(struct fastio_ctx *ctx, u32 fd)
