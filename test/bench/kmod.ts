@@ -37,7 +37,6 @@ const Line = z.strictObject({
   processNs: z.int().nonnegative(),
   applicationNs: z.int().nonnegative().optional(),
   workerNs: z.int().nonnegative().optional(),
-  spins: z.int().nonnegative().optional(),
 });
 type Line = z.infer<typeof Line>;
 
@@ -45,7 +44,7 @@ type Line = z.infer<typeof Line>;
 interface Row {
   readonly name: string;
   readonly application: number;
-  /** The worker's own path, empty passes taken out; 0 when there is no worker. */
+  /** The worker's own path, looking for work not included; 0 when there is no worker. */
   readonly worker: number;
   readonly total: number;
   readonly baseline: string | undefined;
@@ -99,15 +98,15 @@ function labelOf({ name, connections, batch }: Line): string {
   return batch === undefined ? name : `${name}, batch ${batch}`;
 }
 
-function perOperation(line: Line, spinCost: number): Row {
-  const { name, connections, count, processNs, applicationNs = 0, workerNs = 0, spins = 0 } = line;
-  const worker = (workerNs - spins * spinCost) / count;
+function perOperation(line: Line): Row {
+  const { name, connections, count, processNs, applicationNs = 0, workerNs = 0 } = line;
+  const worker = workerNs / count;
   const application = applicationNs / count;
   return {
     name: labelOf(line),
     application,
     worker,
-    // Empty passes cost a spinning worker's core, but no request.
+    // Looking for work costs a polling worker's core, but no request.
     total: workerNs === 0 ? processNs / count : application + worker,
     baseline: connections === undefined || name === 'epoll' ? undefined : labelOf({ ...line, name: 'epoll' }),
   };
@@ -154,16 +153,12 @@ function tableOf(rows: readonly Row[]): { readonly text: string; readonly missed
 }
 
 const lines = await measure();
-const named = (name: string): Line | undefined => lines.find((line) => line.name === name);
-const calibration = named('calibration');
-const spin = named('spin');
-if (calibration === undefined || spin === undefined) throw new Error('bench-icount printed no calibration');
+const calibration = lines.find(({ name }) => name === 'calibration');
+if (calibration === undefined) throw new Error('bench-icount printed no calibration');
 const nsPerInstruction = calibration.processNs / calibration.count;
 if (Math.abs(nsPerInstruction - 1) > 0.01) {
   throw new Error(`an instruction takes ${nsPerInstruction.toFixed(4)} ns of guest time, expected 1 ± 0.01`);
 }
-const { text, missed } = tableOf(
-  lines.filter((line) => line !== calibration).map((line) => perOperation(line, spin.processNs / spin.count)),
-);
+const { text, missed } = tableOf(lines.filter((line) => line !== calibration).map(perOperation));
 process.stdout.write(`${text}\n`);
 if (missed) process.exitCode = 1;

@@ -5,8 +5,10 @@
  * program, of its system calls, and of the softirqs and wake-ups done on its back (the kernels we run on do not
  * account interrupt time apart).
  *
- * A worker that polls spends CPU time on empty passes as well. Their number is in its counters and their price is
- * measured on an idle worker, so that what remains is the path of the requests.
+ * A worker that polls spends CPU time on looking for work as well, here until the next tick of the clock, as it does
+ * not sleep. The module parameter account makes it count the time of the passes that did work, publishing and waking
+ * included: that is the path of the requests. (To subtract the looks, of which there are thousands for a request, their
+ * price would have to be known to a hundredth of an instruction.)
  */
 #ifndef FASTIO_BENCH_H
 #define FASTIO_BENCH_H
@@ -28,8 +30,7 @@
  * @requests: requests in the window
  * @seen: requests served so far; the server calls bench_served()
  * @start: clocks at the beginning of the window
- * @worker: a donated thread to be reported apart, or NULL
- * @ctx: whose ring 0 it serves
+ * @ctx: whose ring 0 a donated worker serves, to be reported apart, or NULL
  */
 struct bench {
 	const char *name;
@@ -41,9 +42,7 @@ struct bench {
 		uint64_t process_ns;
 		uint64_t application_ns;
 		uint64_t worker_ns;
-		uint64_t spins;
 	} start;
-	const pthread_t *worker;
 	struct ctx *ctx;
 };
 

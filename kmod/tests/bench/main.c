@@ -32,13 +32,9 @@ struct clocks bench_clocks(const struct bench *bench)
 		.process_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID),
 		.application_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID),
 	};
-	clockid_t worker;
 
-	if (bench->worker) {
-		NEED_EQ(pthread_getcpuclockid(*bench->worker, &worker), 0);
-		now.worker_ns = clock_ns(worker);
-		now.spins = ring_stats(bench->ctx, 0).spins;
-	}
+	if (bench->ctx)
+		now.worker_ns = ring_stats(bench->ctx, 0).busy_ns;
 	return now;
 }
 
@@ -57,10 +53,9 @@ bool bench_served(struct bench *bench, unsigned int requests)
 		return false;
 	now = bench_clocks(bench);
 	printf("{\"name\":\"%s\",\"connections\":%u,\"count\":%" PRIu64 ",\"processNs\":%" PRIu64
-	       ",\"applicationNs\":%" PRIu64 ",\"workerNs\":%" PRIu64 ",\"spins\":%" PRIu64 "}\n",
+	       ",\"applicationNs\":%" PRIu64 ",\"workerNs\":%" PRIu64 "}\n",
 	       bench->name, bench->conns, bench->seen - bench->warm_up, now.process_ns - bench->start.process_ns,
-	       now.application_ns - bench->start.application_ns, now.worker_ns - bench->start.worker_ns,
-	       now.spins - bench->start.spins);
+	       now.application_ns - bench->start.application_ns, now.worker_ns - bench->start.worker_ns);
 	fflush(stdout);
 	return true;
 }
