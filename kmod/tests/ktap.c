@@ -179,10 +179,13 @@ static bool run_one(const struct ktap_test *test, size_t number)
 {
 	unsigned int timeout_s = (test->timeout_s ? test->timeout_s : DEFAULT_TIMEOUT_S) * ktap_slowness();
 	char remark[LINE_BYTES + 16] = "";
+	unsigned int took_s;
 	bool passed = false;
+	time_t start;
 	pid_t pid;
 	int status;
 
+	start = time(NULL);
 	memset(shared, 0, sizeof(*shared));
 	fflush(stdout);
 	pid = fork();
@@ -199,6 +202,7 @@ static bool run_one(const struct ktap_test *test, size_t number)
 	}
 	setpgid(pid, pid);
 	status = await_test(pid, timeout_s);
+	took_s = time(NULL) - start;
 	reap_strays();
 	if (status == -1) {
 		ktap_say("not done after %u s", timeout_s);
@@ -209,6 +213,9 @@ static bool run_one(const struct ktap_test *test, size_t number)
 		passed = true;
 	} else {
 		passed = WEXITSTATUS(status) == EXIT_PASS;
+		/* So that it can be seen where the time goes. */
+		if (took_s)
+			snprintf(remark, sizeof(remark), " # %u s", took_s);
 	}
 	print_result(passed, number, test->name, remark);
 	return passed;
