@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "levels.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 
 #define SLAB_SLACK_KIB		512
 #define VMALLOC_SLACK_KIB	256
+#define PF_KTHREAD		0x00200000UL	/* of /proc/PID/stat; include/linux/sched.h */
 
 /* The number behind the first occurrence of @label in a /proc file, or 0 when there is none. */
 static long number_in(const char *path, const char *label)
@@ -61,6 +63,40 @@ static long kept_kib(void)
 	return kib;
 }
 
+/*
+ * Threads of all processes. The module has none of its own in the kernel, whose workers come and go with what it has to do.
+ */
+static long user_tasks(void)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	long tasks = 0;
+
+	NEED(proc, "/proc");
+	while ((entry = readdir(proc))) {
+		unsigned long flags;
+		char path[300], text[512] = "";
+		const char *name_end;
+		FILE *file;
+		long threads;
+
+		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/stat", entry->d_name);
+		file = fopen(path, "r");
+		if (!file)
+			continue;	/* has just ended */
+		/* A name may hold anything, so the fields are counted from its end. */
+		name_end = fgets(text, sizeof(text), file) ? strrchr(text, ')') : NULL;
+		fclose(file);
+		if (name_end && sscanf(name_end + 1, " %*c %*d %*d %*d %*d %*d %lu %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld",
+				       &flags, &threads) == 2 && !(flags & PF_KTHREAD))
+			tasks += threads;
+	}
+	closedir(proc);
+	return tasks;
+}
+
 /* How far a per-CPU counter may be from the truth: each CPU keeps up to a batch to itself. */
 static long counter_error(void)
 {
@@ -100,7 +136,7 @@ static struct levels read_levels(void)
 		.files = number_in("/proc/sys/fs/file-nr", ""),
 		.tcp = number_in("/proc/net/sockstat", "TCP: inuse "),
 		.sockets = number_in("/proc/net/sockstat", "sockets: used "),
-		.tasks = number_in("/proc/loadavg", "/"),
+		.tasks = user_tasks(),
 		.slab_kib = number_in("/proc/meminfo", "SUnreclaim:") - kept_kib(),
 		.vmalloc_kib = number_in("/proc/meminfo", "VmallocUsed:"),
 		.locked_pages = number_in("/proc/vmstat", "nr_foll_pin_acquired ") -

@@ -8,7 +8,7 @@
  * @files: open files, from /proc/sys/fs/file-nr; wrong by up to some dozens per CPU
  * @tcp: TCP sockets in use, from /proc/net/sockstat
  * @sockets: sockets of any kind, from the same
- * @tasks: threads, from /proc/loadavg
+ * @tasks: threads of all processes, from /proc/PID/stat; the kernel's own not counted
  * @slab_kib: slab memory that cannot be reclaimed, from /proc/meminfo, after caches gave back their empty slabs, and
  *	without what the system keeps for a while
  * @vmalloc_kib: vmalloc memory, from /proc/meminfo
