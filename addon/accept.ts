@@ -1,5 +1,5 @@
 import type { Core, Operation } from './core.js';
-import { emptyEntry } from './core.js';
+import { emptyEntry } from './entry.js';
 import { SOCK_CLOEXEC, errnos, maxOwned, opcodes, sqeFlags } from './abi.js';
 import { abortError, closedError, systemError } from './errors.js';
 import { loadNative } from './native.js';

@@ -11,8 +11,11 @@ import {
   sqeWords,
   stateWords,
 } from './abi.js';
-import type { NativeOptions, NativeRing } from './native.js';
+import type { Entry } from './entry.js';
+import { emptyEntry } from './entry.js';
+import type { NativeRing } from './native.js';
 import { loadNative } from './native.js';
+import type { NativeOptions } from './options.js';
 
 /**
  * Called for every completion.
@@ -34,35 +37,6 @@ export interface Operation {
   held: boolean;
   active: boolean;
 }
-
-/** An SQE, as far as it is not worked out here. 64-bit fields come in halves. */
-export interface Entry {
-  readonly opcode: number;
-  readonly flags: number;
-  /** The buffer group; set here. */
-  readonly group: number;
-  readonly fd: number;
-  readonly addressLow: number;
-  readonly addressHigh: number;
-  readonly length: number;
-  readonly opFlags: number;
-  readonly offsetLow: number;
-  readonly offsetHigh: number;
-}
-
-/** All fields zero: every entry has the same shape, which keeps writing it fast. */
-export const emptyEntry: Entry = {
-  opcode: 0,
-  flags: 0,
-  group: 0,
-  fd: 0,
-  addressLow: 0,
-  addressHigh: 0,
-  length: 0,
-  opFlags: 0,
-  offsetLow: 0,
-  offsetHigh: 0,
-};
 
 /** Rings, memory and operations in flight. The only place that touches memory shared with workers. */
 export interface Core {

@@ -3,28 +3,12 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { codedError } from './errors.js';
+import type { NativeOptions } from './options.js';
 
 export interface NativeSegment {
   /** Of the first byte, in this process. */
   readonly address: number;
   readonly buffer: ArrayBuffer;
-}
-
-export interface NativeOptions {
-  readonly backend: number;
-  readonly quiet: boolean;
-  readonly blockBytes: number;
-  readonly provided: number;
-  readonly conf?: string;
-  readonly workers?: number;
-  readonly selfWeight?: number;
-  readonly selfBatch?: number;
-  readonly wqWorkers?: number;
-  readonly sqEntries?: number;
-  readonly cqEntries?: number;
-  readonly idleUs?: number;
-  readonly wqIdleUs?: number;
-  readonly cpus?: readonly number[];
 }
 
 /** Counters of one queue since set-up; see struct fastio_stats. */

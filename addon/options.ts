@@ -6,7 +6,6 @@ import {
   checkPowerOfTwo,
   checkString,
 } from './check.js';
-import type { NativeOptions } from './native.js';
 
 /** How to open a ring. What is left out is what fastio.conf says, or libfastio's default. */
 export interface RingOptions {
@@ -42,6 +41,16 @@ export interface RingOptions {
   readonly quiet?: boolean;
 }
 
+/** Checked options, as the native half takes them: the same but for what JavaScript works out or keeps to itself. */
+export interface NativeOptions extends Omit<RingOptions, 'backend' | 'receiveBuffers' | 'memoryBytes'> {
+  /** enum fastio_backend */
+  readonly backend: number;
+  readonly quiet: boolean;
+  readonly blockBytes: number;
+  /** Buffers provided to each queue. */
+  readonly provided: number;
+}
+
 export const ringOptionNames = [
   'backend',
   'conf',
@@ -58,7 +67,7 @@ export const ringOptionNames = [
   'receiveBuffers',
   'memoryBytes',
   'quiet',
-] as const;
+] as const satisfies readonly (keyof RingOptions)[];
 
 const backends = ['auto', 'kernel', 'user'] as const;
 const maxEntries = 32_768;

@@ -1,5 +1,5 @@
 import type { Completion, Core, Operation } from './core.js';
-import { emptyEntry } from './core.js';
+import { emptyEntry } from './entry.js';
 import { MSG_WAITALL, errnos, opcodes, sqeFlags } from './abi.js';
 
 /** What carries bytes from or to a block. */
