@@ -2,9 +2,10 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { parentPort } from 'node:worker_threads';
 import { createServer } from '../index.js';
+import { sleepy } from './rig.js';
 
 /** A worker thread with connections, receives and sends in flight; says so, and goes on until it is ended. */
-const server = createServer({ ring: { quiet: true, workers: 2 } }, (socket) => {
+const server = createServer({ ring: { ...sleepy, workers: 2 } }, (socket) => {
   socket.on('error', () => undefined);
   socket.pipe(socket);
 });

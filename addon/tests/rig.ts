@@ -9,9 +9,12 @@ import type { Ring, RingOptions, Server, ServerOptions, Socket } from '../index.
 import { createServer, openListener, openRing } from '../index.js';
 import { loadNative } from '../native.js';
 
+/** Workers soon go to sleep: pollers would take the CPUs that everything else needs, and so tests see both ways. */
+export const sleepy = { quiet: true, idleUs: 500 } as const;
+
 /** A ring that the end of the test closes. The back end is $FASTIO_BACKEND's. */
 export function ringFor(test: TestContext, options: RingOptions = {}): Ring {
-  const ring = openRing({ quiet: true, ...options });
+  const ring = openRing({ ...sleepy, ...options });
   test.after(() => ring.close());
   return ring;
 }
@@ -77,7 +80,7 @@ export async function serverFor(
   listener: (socket: Socket) => void,
   options: ServerOptions = {},
 ): Promise<Serving> {
-  const server = createServer({ ring: { quiet: true }, ...options }, listener);
+  const server = createServer({ ring: sleepy, ...options }, listener);
   test.after(() => server[Symbol.asyncDispose]());
   server.listen({ host: '127.0.0.1' });
   await once(server, 'listening');
@@ -114,6 +117,9 @@ export async function readBytes(stream: NodeJS.ReadableStream, count: number): P
   }
   return Buffer.concat(chunks);
 }
+
+/** More than the system buffers between two ends, in blocks that make few operations of it. */
+export const stuck = { bytes: 20_000_000, blockBytes: 1_048_576 } as const;
 
 /** Bytes that no two places share. */
 export function noise(count: number): Buffer {

@@ -15,6 +15,7 @@ import {
   readBytes,
   ringFor,
   settled,
+  stuck,
 } from './rig.js';
 
 describe('a ring', () => {
@@ -58,7 +59,7 @@ describe('a ring', () => {
   });
 
   it('sends what is larger than a block, whole and in order, to a peer that takes its time', async (test) => {
-    const ring = ringFor(test, { blockBytes: 4096 });
+    const ring = ringFor(test, { blockBytes: 65_536 });
     const { fd, peer } = await pairFor(test, ring);
     const message = noise(3_000_001);
 
@@ -140,7 +141,7 @@ describe('a ring', () => {
   it('makes what finds no memory wait its turn', async (test) => {
     const ring = ringFor(test, { blockBytes: 1024, memoryBytes: 4096 });
     const pairs = await pairsFor(test, ring, 20);
-    const message = noise(50_000);
+    const message = noise(8_000);
 
     const sending = Promise.all(pairs.map(({ fd }) => ring.send(fd, message)));
     const received = await Promise.all(pairs.map(({ peer }) => readBytes(peer, message.length)));
@@ -214,12 +215,12 @@ describe('an AbortSignal', () => {
   });
 
   it('ends a send that is stuck', async (test) => {
-    const ring = ringFor(test);
+    const ring = ringFor(test, { blockBytes: stuck.blockBytes });
     const { fd, peer } = await pairFor(test, ring);
     const controller = new AbortController();
     peer.pause();
 
-    const sending = ring.send(fd, Buffer.alloc(50_000_000), { signal: controller.signal });
+    const sending = ring.send(fd, Buffer.alloc(stuck.bytes), { signal: controller.signal });
     setTimeout(() => {
       controller.abort();
     }, 50);
@@ -229,11 +230,12 @@ describe('an AbortSignal', () => {
   });
 
   it('ends what waits for memory at once, and nothing else', async (test) => {
-    const ring = ringFor(test, { blockBytes: 65_536, memoryBytes: 65_536 });
-    const [stuck, other] = await pairsFor(test, ring, 2);
-    assert.ok(stuck !== undefined && other !== undefined);
-    stuck.peer.pause();
-    const first = ring.send(stuck.fd, Buffer.alloc(20_000_000));
+    const { blockBytes, bytes } = stuck;
+    const ring = ringFor(test, { blockBytes, memoryBytes: blockBytes });
+    const [slow, other] = await pairsFor(test, ring, 2);
+    assert.ok(slow !== undefined && other !== undefined);
+    slow.peer.pause();
+    const first = ring.send(slow.fd, Buffer.alloc(bytes));
     await new Promise((resolve) => setTimeout(resolve, 100));
     const controller = new AbortController();
 
@@ -241,8 +243,8 @@ describe('an AbortSignal', () => {
     controller.abort();
 
     await assert.rejects(second, { code: 'ABORT_ERR' });
-    stuck.peer.resume();
-    assert.equal(await first, 20_000_000);
+    slow.peer.resume();
+    assert.equal(await first, bytes);
   });
 
   it('ends accepting', async (test) => {

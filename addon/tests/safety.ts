@@ -8,7 +8,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { openRing } from '../index.js';
-import { listenerFor, noise, pairFor, pairsFor, readBytes, ringFor, settled } from './rig.js';
+import { listenerFor, noise, pairFor, pairsFor, readBytes, ringFor, settled, sleepy, stuck } from './rig.js';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
@@ -59,11 +59,11 @@ describe('a closed ring', () => {
 
   it('has ended what was in flight, and closed what it accepted', async (test) => {
     const before = openFiles();
-    const ring = openRing({ quiet: true });
+    const ring = openRing(sleepy);
     const pairs = await pairsFor(test, ring, 20);
     const next = ring.accept(listenerFor(test).fd).next();
     const operations = pairs.map(({ fd }, i) =>
-      i % 2 === 0 ? ring.recv(fd, Buffer.alloc(10)) : ring.send(fd, Buffer.alloc(20_000_000)),
+      i % 2 === 0 ? ring.recv(fd, Buffer.alloc(10)) : ring.send(fd, Buffer.alloc(stuck.bytes)),
     );
     const outcomes = Promise.allSettled([next, ...operations]);
 
@@ -164,7 +164,7 @@ describe('many rings', () => {
   it('live side by side and leave nothing behind', async (test) => {
     const before = openFiles();
     for (let round = 0; round < 3; round += 1) {
-      const rings = Array.from({ length: 8 }, () => openRing({ quiet: true }));
+      const rings = Array.from({ length: 8 }, () => openRing(sleepy));
       const lengths = await Promise.all(
         rings.map(async (ring) => {
           const { fd, peer } = await pairFor(test, ring);

@@ -7,7 +7,7 @@ import { Transform } from 'node:stream';
 import { describe, it } from 'node:test';
 import type { Server, Socket } from '../index.js';
 import { createServer, openRing } from '../index.js';
-import { connectFor, noise, readBytes, ringFor, serverFor } from './rig.js';
+import { connectFor, noise, readBytes, ringFor, serverFor, sleepy, stuck } from './rig.js';
 
 const echo = (socket: Socket): void => {
   socket.on('error', () => undefined);
@@ -16,7 +16,7 @@ const echo = (socket: Socket): void => {
 
 describe('a server', () => {
   it('echoes to many connections at once, every byte', async (test) => {
-    const { port } = await serverFor(test, echo, { ring: { quiet: true, workers: 2 } });
+    const { port } = await serverFor(test, echo, { ring: { ...sleepy, workers: 2 } });
     const peers = await Promise.all(Array.from({ length: 50 }, () => connectFor(test, port)));
 
     const wrong = await Promise.all(
@@ -35,7 +35,7 @@ describe('a server', () => {
 
   it('tells its address, and emits listening, connection and close', async () => {
     const events: string[] = [];
-    const server = createServer({ ring: { quiet: true } });
+    const server = createServer({ ring: sleepy });
     for (const name of ['listening', 'connection', 'close']) server.on(name, () => events.push(name));
     assert.equal(server.address(), null);
     assert.equal(server.listening, false);
@@ -128,7 +128,7 @@ describe('a server', () => {
   });
 
   it('is an error event when its ring is closed', async () => {
-    const ring = openRing({ quiet: true });
+    const ring = openRing(sleepy);
     const server = createServer({ ring });
     await ring.close();
     server.listen(0);
@@ -199,9 +199,12 @@ describe('a connection', () => {
   });
 
   it('pushes back when its peer does not read, and drains', async (test) => {
-    const { socket, peer } = await connected(test, { highWaterMark: 1000 });
+    const { socket, peer } = await connected(test, {
+      highWaterMark: 1000,
+      ring: { ...sleepy, blockBytes: stuck.blockBytes },
+    });
     peer.pause();
-    const message = noise(20_000_000);
+    const message = noise(stuck.bytes);
 
     assert.equal(socket.write(message), false);
     const drained = once(socket, 'drain');
@@ -260,7 +263,7 @@ describe('a connection', () => {
     for (const reason of [undefined, new Error('mine')]) {
       const { socket, peer } = await connected(test);
       peer.pause();
-      const written = new Promise((resolve) => socket.write(Buffer.alloc(20_000_000), resolve));
+      const written = new Promise((resolve) => socket.write(Buffer.alloc(stuck.bytes), resolve));
       const closed = new Promise((resolve) => socket.once('close', resolve));
       socket.destroy(reason);
       await closed;
@@ -274,16 +277,18 @@ describe('a connection', () => {
     const { socket, peer } = await connected(test);
     socket.resume();
     const begun = performance.now();
-    socket.setTimeout(100);
+    // Far more than a busy machine makes this process wait.
+    const timeout = 1000;
+    socket.setTimeout(timeout);
     const ticking = setInterval(() => peer.write('x'), 20);
     setTimeout(() => {
       clearInterval(ticking);
-    }, 300);
+    }, timeout);
 
     await once(socket, 'timeout');
 
-    assert.ok(performance.now() - begun >= 350);
-    assert.equal(socket.timeout, 100);
+    assert.ok(performance.now() - begun >= 1.9 * timeout);
+    assert.equal(socket.timeout, timeout);
     assert.equal(socket.destroyed, false);
   });
 
