@@ -147,6 +147,8 @@ void Engine::OnPrepare(uv_handle_t* handle) {
 void Engine::Stop() {
   if (stopping_) return;
   stopping_ = true;
+  // Before its descriptor is closed: a child that inherited the device would keep libuv's interest in it alive.
+  if (poll_open_) uv_poll_stop(poll_);
   if (fio_ != nullptr) {
     CloseUnreaped();
     fastio_exit(fio_);

@@ -26,6 +26,7 @@ void uv_ref(uv_handle_t* handle);
 void uv_unref(uv_handle_t* handle);
 int uv_poll_init(struct uv_loop_s* loop, uv_handle_t* handle, int fd);
 int uv_poll_start(uv_handle_t* handle, int events, uv_poll_cb callback);
+int uv_poll_stop(uv_handle_t* handle);
 int uv_prepare_init(struct uv_loop_s* loop, uv_handle_t* handle);
 int uv_prepare_start(uv_handle_t* handle, uv_prepare_cb callback);
 }
