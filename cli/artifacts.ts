@@ -4,13 +4,13 @@ import type { SuiteServer } from '../suites/schema/suite.js';
 import { addonPrograms } from '../toolchain/addon.js';
 import type { Placed } from '../toolchain/artifacts.js';
 import { echoPrograms, layOut, ownPrograms } from '../toolchain/artifacts.js';
-import { portableServers } from '../toolchain/portable.js';
+import { portableNode, portableServers } from '../toolchain/portable-programs.js';
 import { redisModules } from '../toolchain/redis.js';
 import { buildModule } from '../toolchain/targets.js';
 import { projectRoot } from '../vm/paths.js';
 
 /** Builds all that a suite's servers need in a guest: the project's own programs and those the suite defines. */
-export const buildArtifacts: BuildArtifacts = async ({ arch, kernel, suite: loaded }, work) => {
+export const buildArtifacts: BuildArtifacts = async ({ arch, kernel, clock, suite: loaded }, work) => {
   const { name: suite, file, suite: definition } = loaded;
   const files: Placed[] = [...(await echoPrograms(projectRoot, arch, work))];
   if (Object.values(definition.servers).some(isRedis)) {
@@ -18,6 +18,8 @@ export const buildArtifacts: BuildArtifacts = async ({ arch, kernel, suite: load
   }
   if (Object.values(definition.servers).some(isNode)) {
     files.push(...(await addonPrograms(projectRoot, arch, work)));
+    // Guests by the wall clock have a userland.
+    if (clock === 'virtual') files.push(...(await portableNode(arch, work)));
   }
   for (const [name, module] of Object.entries(definition.modules)) {
     const directory =

@@ -5,7 +5,7 @@ import { command, openClient, type Client } from '../test/redis/client.js';
 import { freePort, startServer, type RunningServer, type ServerSpec } from '../test/redis/server.js';
 import { layOut } from '../toolchain/artifacts.js';
 import { checkC } from '../toolchain/check.js';
-import { portableServers } from '../toolchain/portable.js';
+import { portableServers } from '../toolchain/portable-programs.js';
 import { redisServers } from '../toolchain/redis.js';
 import { runOrThrow } from '../vm/exec.js';
 import { hostArchitecture } from '../vm/image/tools.js';

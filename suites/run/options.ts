@@ -3,7 +3,7 @@ import type { Job, JobResult } from '../../vm/clock/job.js';
 import type { AccelChoice, Arch, BootVm, KernelSeries, VmSpec } from '../../vm/vm.js';
 import type { Shard } from '../plan/planner.js';
 import type { LoadedSuite } from '../schema/load.js';
-import type { ClockChoice, ProfileName } from '../schema/suite.js';
+import type { ClockChoice, ClockName, ProfileName } from '../schema/suite.js';
 
 /** Where to report, and when to stop. */
 export interface Watch {
@@ -65,7 +65,12 @@ export interface Artifacts {
 }
 
 export type BuildArtifacts = (
-  target: { readonly arch: Arch; readonly kernel: KernelSeries; readonly suite: LoadedSuite },
+  target: {
+    readonly arch: Arch;
+    readonly kernel: KernelSeries;
+    readonly clock: ClockName;
+    readonly suite: LoadedSuite;
+  },
   watch: Watch,
 ) => Promise<Artifacts>;
 

@@ -74,10 +74,13 @@ async function runLoaded(
     });
   }
 
-  const { arch, kernel } = options;
+  const { arch, kernel, clock } = options;
   const artifacts = new Map<string, Artifacts>();
   for (const suite of suites) {
-    artifacts.set(suite.name, await options.buildArtifacts({ arch, kernel, suite }, { report, signal }));
+    artifacts.set(
+      suite.name,
+      await options.buildArtifacts({ arch, kernel, clock, suite }, { report, signal }),
+    );
   }
   const sha256 = Object.assign(
     {},

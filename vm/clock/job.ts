@@ -12,7 +12,7 @@ import { jobScript, type JobGroup } from './steps.js';
 /** Work for a guest that is decided before it boots. */
 export interface Job {
   readonly groups: readonly JobGroup[];
-  /** Host directory that the guest gets as the working directory; bin/ in it is on the PATH. Static programs only. */
+  /** Host directory that the guest gets as the working directory; bin/ in it is on the PATH. There is nothing else but busybox. */
   readonly files: string;
   /** Also return the kernel's symbols. */
   readonly symbols?: boolean;
