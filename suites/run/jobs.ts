@@ -179,7 +179,9 @@ function profileOf(run: Run, { suite }: LoadedSuite, job: MeasuredJob, record: R
     { title: extra === 0 ? 'server' : 'workers', vcpus: serverCpus.slice(extra) },
     { title: 'load generator', vcpus: loadCpus },
   ].filter(({ vcpus }) => vcpus.length > 0);
-  const text = describeProfile(window, parseKallsyms(job.kallsyms), { groups, requests: measured.requests });
+  // The marks enclose the generator's window and a little more, in which requests were served, too.
+  const requests = (measured.requests * (window.endNs - window.startNs)) / measured.durationNs;
+  const text = describeProfile(window, parseKallsyms(job.kallsyms), { groups, requests });
   return `${pointText(run.point)}, ${measured.requests} requests\n${text}\n`;
 }
 

@@ -31,7 +31,7 @@ export interface VcpuGroup {
 
 export interface ProfileOptions {
   readonly groups: readonly VcpuGroup[];
-  /** What the figures are divided by, at least 1: the window's requests. */
+  /** What the figures are divided by, more than 0: the requests served in the window. */
   readonly requests: number;
   /** Rows of each table. */
   readonly rows?: number;
