@@ -79,6 +79,7 @@ function publishedFor(point: Point, claims: readonly ClaimResult[]): Published {
   const find = (metric: string): number | undefined =>
     claims.find(
       (claim) =>
+        claim.kind === 'published' &&
         claim.metric === metric &&
         claim.suite === point.suite &&
         claim.server === point.server &&

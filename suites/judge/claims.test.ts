@@ -66,13 +66,14 @@ function point(workers: number, ratio: Figure, changes: Partial<Point> = {}): Po
 }
 
 const common = {
+  kind: 'published' as const,
   suite: 'echo',
   tolerance: 0.1,
   direction: 'at-least' as const,
   source: 'a table made for this test',
 };
 
-const ratioClaim: Claim = {
+const ratioClaim = {
   ...common,
   id: 'ratio-2',
   title: 'Two workers carry twice as much',
@@ -80,14 +81,14 @@ const ratioClaim: Claim = {
   point: { server: 'fastio', workers: 2, connections: 25, messageBytes: 64 },
   published: 2,
   comparable: { wall: {}, virtual: {} },
-};
+} as const satisfies Claim;
 
-const absolute: Claim = {
+const absolute = {
   ...ratioClaim,
   metric: 'requestsPerSecond',
   published: 200_000,
   comparable: { wall: { cpuModel: 'eMAG' }, virtual: { costProfile: 'emag' } },
-};
+} as const satisfies Claim;
 
 const slope: Claim = {
   ...common,
@@ -119,6 +120,40 @@ it('takes more for a refutation only when the claim is "within"', () => {
 
   expect(judge(within, [point(2, figure(3))])?.verdict).toBe('FAIL');
   expect(judge(within, [point(2, figure(2.1))])?.verdict).toBe('PASS');
+});
+
+it('fails a claim of "at most" for too much only', () => {
+  const atMost: Claim = { ...ratioClaim, direction: 'at-most', tolerance: 0 };
+
+  expect(judge(atMost, [point(2, figure(1.9))])?.verdict).toBe('PASS');
+  expect(judge(atMost, [point(2, figure(2, 0.1))])?.verdict).toBe('NOT COMPARABLE');
+  expect(judge(atMost, [point(2, figure(2.1))])).toMatchObject({
+    verdict: 'FAIL',
+    reason: '2.09 to 2.11; needed at most 2.00',
+  });
+});
+
+it('sets the p99 beside that of the baseline under the same conditions, by the worst their intervals allow', () => {
+  const below: Claim = {
+    ...ratioClaim,
+    metric: 'p99RatioToBaseline',
+    published: 1,
+    direction: 'at-most',
+    tolerance: 0,
+  };
+  const withP99 = (one: Point, p99Ns: Figure): Point => ({
+    ...one,
+    ...(one.summary === null ? {} : { summary: { ...one.summary, p99Ns } }),
+  });
+  const base = withP99(point(1, figure(1), { server: 'epoll', baseline: true }), figure(600_000, 1_000));
+  const elsewhere = { ...base, connections: 100 };
+  const own = withP99(point(2, figure(2)), figure(300_000, 1_000));
+
+  const judged = judge(below, [elsewhere, base, own]);
+
+  expect(judged).toMatchObject({ verdict: 'PASS', measured: 0.5, low: 299 / 601, high: 301 / 599 });
+  expect(judge(below, [elsewhere, own])?.verdict).toBe('NOT COMPARABLE');
+  expect(judge(below, [base, withP99(own, figure(700_000))])?.verdict).toBe('FAIL');
 });
 
 it('judges ratios on any hardware, but not under emulation or with too few CPUs', () => {

@@ -34,7 +34,7 @@ function judge(
   const place = claim.metric === 'slopePerWorker' ? claim.points : claim.point;
   const workers = [place.workers].flat();
   const found = workers.map((n) => find(points, claim.suite, { ...place, workers: n }));
-  const measured = measure(claim, found);
+  const measured = measure(claim, found, points);
   const band = noise.find(
     ({ suite, connections, messageBytes, rate }) =>
       suite === claim.suite &&
@@ -43,8 +43,9 @@ function judge(
       rate === null,
   );
   const { verdict, reason } = verdictOf(claim, found, workers, measured, conditions);
-  const { id, title, metric, suite, published, tolerance, direction, source } = claim;
+  const { kind, id, title, metric, suite, published, tolerance, direction, source } = claim;
   return {
+    kind,
     id,
     title,
     metric,
@@ -86,11 +87,32 @@ function find(points: readonly Point[], suite: string, place: Place): Point | un
 }
 
 /** The claim's figure, or why there is none. */
-function measure(claim: Claim, found: readonly (Point | undefined)[]): Measured | string {
+function measure(
+  claim: Claim,
+  found: readonly (Point | undefined)[],
+  points: readonly Point[],
+): Measured | string {
   if (claim.metric === 'slopePerWorker') return slopeOf(claim, found);
+  if (claim.metric === 'p99RatioToBaseline') return p99RatioOf(found[0], points);
   const figure = found[0]?.summary?.[claim.metric];
   if (figure === undefined || figure === null) return 'no figure';
   return { value: figure.median, low: figure.low, high: figure.high, level: figure.level };
+}
+
+/** The farthest ends the ratio of two intervals can have. */
+function p99RatioOf(point: Point | undefined, points: readonly Point[]): Measured | string {
+  const base = points.find(
+    (other) =>
+      other.baseline &&
+      other.suite === point?.suite &&
+      other.connections === point.connections &&
+      other.messageBytes === point.messageBytes &&
+      other.rate === point.rate,
+  );
+  const [own, theirs] = [point?.summary?.p99Ns, base?.summary?.p99Ns];
+  if (own === undefined || own === null || theirs === undefined || theirs === null) return 'no figure';
+  const value = own.median / theirs.median;
+  return { value, low: own.low / theirs.high, high: own.high / theirs.low, level: own.level };
 }
 
 function slopeOf(
@@ -153,12 +175,14 @@ function verdictOf(
 
 /** PASS when the whole interval is within the tolerance, FAIL when all of it is outside. */
 function judgeInterval(claim: Claim, { low, high, level }: Measured): Judgement {
-  const floor = claim.published * (1 - claim.tolerance);
-  const ceiling = claim.direction === 'within' ? claim.published * (1 + claim.tolerance) : Infinity;
-  const wanted =
-    claim.direction === 'within'
-      ? `from ${digits(floor)} to ${digits(ceiling)}`
-      : `at least ${digits(floor)}`;
+  const { direction, published, tolerance } = claim;
+  const floor = direction === 'at-most' ? 0 : published * (1 - tolerance);
+  const ceiling = direction === 'at-least' ? Infinity : published * (1 + tolerance);
+  const wanted = {
+    'at-least': `at least ${digits(floor)}`,
+    'at-most': `at most ${digits(ceiling)}`,
+    within: `from ${digits(floor)} to ${digits(ceiling)}`,
+  }[direction];
   const seen = `${digits(low)} to ${digits(high)}`;
   if (level === 'none') return notComparable(`a single sample has no interval (${digits(low)})`);
   if (low >= floor && high <= ceiling) return { verdict: 'PASS', reason: `${seen}; needed ${wanted}` };

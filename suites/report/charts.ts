@@ -100,7 +100,8 @@ function publishedLine(points: readonly Point[], claims: readonly ClaimResult[])
   if (base === undefined || scale === undefined) return [];
   return claims
     .filter(
-      ({ metric, suite, connections, messageBytes }) =>
+      ({ kind, metric, suite, connections, messageBytes }) =>
+        kind === 'published' &&
         metric === 'ratioToBaseline' &&
         suite === base.suite &&
         connections === base.connections &&

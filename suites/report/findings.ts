@@ -1,5 +1,5 @@
 import { resultsHash } from '../judge/results.js';
-import type { Figure, Noise, Point, Results } from '../schema/results.js';
+import type { ClaimResult, Figure, Noise, Point, Results } from '../schema/results.js';
 import { conditionText, elapsed, levelText, number, plural } from './format.js';
 
 /** What a person who reads nothing else should know. */
@@ -12,11 +12,17 @@ export function headline(results: Results): string {
   if (claims.length === 0)
     return `${plural(results.points.length, 'point')} measured; no claim is about them.`;
   const [pass, fail, none] = [count('PASS'), count('FAIL'), count('NOT COMPARABLE')];
-  if (pass + fail === 0) {
-    return `None of the ${plural(claims.length, 'published figure')} can be judged by this run.`;
-  }
+  const kind = kindText(claims);
+  const figure = `${kind.toLowerCase()} figure`;
+  if (pass + fail === 0) return `None of the ${plural(claims.length, figure)} can be judged by this run.`;
   const rest = none === 0 ? '' : ` ${none} cannot be judged by this run.`;
-  return `Of ${plural(pass + fail, 'published figure')} that can be judged, ${pass} ${pass === 1 ? 'is' : 'are'} reproduced and ${fail} ${fail === 1 ? 'is' : 'are'} not.${rest}`;
+  return `Of ${plural(pass + fail, figure)} that can be judged, ${pass} ${pass === 1 ? 'is' : 'are'} ${kind === 'Target' ? 'reached' : 'reproduced'} and ${fail} ${fail === 1 ? 'is' : 'are'} not.${rest}`;
+}
+
+/** What the figures are that claims are about, as a heading. */
+export function kindText(claims: readonly ClaimResult[]): string {
+  const kinds = new Set(claims.map(({ kind }) => kind));
+  return kinds.size > 1 ? 'Claimed' : kinds.has('target') ? 'Target' : 'Published';
 }
 
 /** Sentences about what was found, most important first. */
@@ -96,7 +102,7 @@ export function limitations(results: Results): readonly string[] {
   if (noise.length > 0) lines.push(noiseText(noise));
   const few = lowest(points);
   if (few !== undefined) lines.push(few);
-  if (claims.length > 0) {
+  if (claims.some(({ kind }) => kind === 'published')) {
     lines.push(
       'The published figures came without spread, message size or latency. The tolerances are this project’s, written down before anything was measured.',
     );

@@ -1,6 +1,15 @@
 import type { Figure, Point, Results } from '../schema/results.js';
 import type { Chart } from './charts.js';
-import { conditions, facts, findings, headline, label, limitations, reproduceCommand } from './findings.js';
+import {
+  conditions,
+  facts,
+  findings,
+  headline,
+  kindText,
+  label,
+  limitations,
+  reproduceCommand,
+} from './findings.js';
 import { conditionText, cpusUsed, duration, interval, number } from './format.js';
 import { style } from './style.js';
 
@@ -88,15 +97,13 @@ function claimsTable({ claims }: Results): string {
       measured === null || low === null || high === null
         ? '–'
         : `${number(measured)}<small>${number(low)} to ${number(high)}</small>`;
-    const allowed =
-      direction === 'at-least'
-        ? `− ${(tolerance * 100).toFixed(0)} %`
-        : `± ${(tolerance * 100).toFixed(0)} %`;
+    const sign = { 'at-least': '−', 'at-most': '+', within: '±' }[direction];
+    const allowed = `${sign} ${(tolerance * 100).toFixed(0)} %`;
     return `<tr><td>${escape(claim.title)}<small>${escape(claim.source)}</small></td>
 <td class="n">${number(published)}<small>${allowed}</small></td><td class="n">${figure}${band}</td>
 <td><span class="chip ${verdict.replace(' ', '-')}">${verdict}</span><small>${escape(claim.reason)}</small></td></tr>`;
   });
-  return `<div class="scroll"><table><thead><tr><th>Claim</th><th class="n">Published</th><th class="n">Measured</th><th>Verdict</th></tr></thead>
+  return `<div class="scroll"><table><thead><tr><th>Claim</th><th class="n">${kindText(claims)}</th><th class="n">Measured</th><th>Verdict</th></tr></thead>
 <tbody>${rows.join('\n')}</tbody></table></div>`;
 }
 

@@ -1,5 +1,14 @@
 import type { Point, Results } from '../schema/results.js';
-import { conditions, facts, findings, headline, label, limitations, reproduceCommand } from './findings.js';
+import {
+  conditions,
+  facts,
+  findings,
+  headline,
+  kindText,
+  label,
+  limitations,
+  reproduceCommand,
+} from './findings.js';
 import { conditionText, cpusUsed, duration, number, withInterval } from './format.js';
 
 /** The report as a CI job's summary. */
@@ -34,9 +43,9 @@ function claimsTable({ claims }: Results): string {
     return `| ${escape(title)} | ${number(published)} | ${figure} | **${verdict}** | ${escape(reason)} |`;
   });
   return [
-    '## Published figures',
+    `## ${kindText(claims)} figures`,
     '',
-    '| claim | published | measured | verdict | why |',
+    `| claim | ${kindText(claims).toLowerCase()} | measured | verdict | why |`,
     '|---|--:|--:|---|---|',
     ...rows,
   ].join('\n');

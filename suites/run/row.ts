@@ -8,6 +8,7 @@ export function rowOf(point: Point, claims: readonly Claim[]): Extract<Progress,
   const published = (metric: Claim['metric']): number | null =>
     claims.find(
       (claim) =>
+        claim.kind === 'published' &&
         claim.metric === metric &&
         claim.metric !== 'slopePerWorker' &&
         claim.suite === point.suite &&

@@ -26,20 +26,28 @@ const Comparable = z
   })
   .describe('Where the figure can be judged. Elsewhere the verdict is NOT COMPARABLE, never FAIL.');
 
+/** `published`: somebody else's figure, to be reproduced; `target`: one this project set itself. */
+export const claimKinds = ['published', 'target'] as const;
+export const directions = ['at-least', 'at-most', 'within'] as const;
+
 const Common = {
+  kind: z
+    .enum(claimKinds)
+    .default('published')
+    .describe('published: a figure of others, to be reproduced; target: one that this project set itself.'),
   id: z.string().regex(/^[a-z0-9][a-z0-9.-]{0,63}$/),
   title: z.string().min(10).max(200),
   suite: Name.describe('Name of the suite that measures it, as in suites/NAME.yaml.'),
-  published: z.number().positive(),
+  published: z.number().positive().describe('The published figure, or the target.'),
   tolerance: z
     .number()
     .min(0)
     .max(0.9)
     .describe('Fraction of the published value; fixed before anything was measured.'),
   direction: z
-    .enum(['at-least', 'within'])
+    .enum(directions)
     .describe(
-      'at-least: not below published × (1 − tolerance); within: not above published × (1 + …) either.',
+      'at-least: not below published × (1 − tolerance); at-most: not above published × (1 + tolerance); within: both.',
     ),
   source: z.string().min(5).max(300),
   note: z.string().max(500).optional(),
@@ -51,6 +59,7 @@ const metrics = [
   'ratioToBaseline',
   'requestsPerSecondPerCpu',
   'perCpuRatioToBaseline',
+  'p99RatioToBaseline',
 ] as const;
 
 /** A figure of one point. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { accelerators, architectures, kernels } from '../../vm/vm.js';
+import { claimKinds, directions } from './claims.js';
 import { clocks, profiles } from './suite.js';
 
 /** Raised when a reader of the old form would misread the new one. */
@@ -94,6 +95,7 @@ export const verdicts = ['PASS', 'FAIL', 'NOT COMPARABLE'] as const;
 export type Verdict = (typeof verdicts)[number];
 
 const ClaimResult = z.strictObject({
+  kind: z.enum(claimKinds).default('published'),
   id: z.string(),
   title: z.string(),
   metric: z.string(),
@@ -104,7 +106,7 @@ const ClaimResult = z.strictObject({
   messageBytes: count,
   published: z.number(),
   tolerance: z.number(),
-  direction: z.enum(['at-least', 'within']),
+  direction: z.enum(directions),
   measured: nullable(z.number()),
   low: nullable(z.number()),
   high: nullable(z.number()),
