@@ -117,7 +117,7 @@ function measuringOptions(command: Command, costs: string): Command {
     )
     .option(
       '--costs <profile>',
-      `what things cost in virtual time: ideal, neoverse-n1, emag (default: ${costs})`,
+      `what things cost in virtual time: ideal, neoverse-n1, neoverse-n1-far, emag (default: ${costs})`,
     )
     .option(
       '-j, --jobs <n>',

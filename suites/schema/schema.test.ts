@@ -32,6 +32,13 @@ it('accepts the project’s own suites and claims', async () => {
   );
 });
 
+it('names points of its own suite in every target, and calls none of them published', async () => {
+  const { claims } = await loadClaims(join(suitesDir, 'targets.yaml'));
+
+  expect(claims.length).toBeGreaterThan(40);
+  expect(new Set(claims.map(({ kind }) => kind))).toEqual(new Set(['target']));
+});
+
 it('carries the published figures digit for digit', async () => {
   const { claims } = await loadClaims();
   const published = claims

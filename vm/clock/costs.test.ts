@@ -19,7 +19,7 @@ const good = `profiles:
 `;
 
 it('reads every profile of the shipped file, each cost with its source', async () => {
-  for (const name of ['ideal', 'neoverse-n1', 'emag']) {
+  for (const name of ['ideal', 'neoverse-n1', 'neoverse-n1-far', 'emag']) {
     const { costs } = await readCostProfile(name);
     expect(Object.values(costs).every(({ source }) => source !== '')).toBe(true);
   }
@@ -77,6 +77,6 @@ it.each([
 
 it('names the profiles there are when one is not', async () => {
   await expect(readCostProfile('cray-1')).rejects.toThrow(
-    `${defaultCostFile}: found no cost profile "cray-1", expected one of ideal, neoverse-n1, emag`,
+    `${defaultCostFile}: found no cost profile "cray-1", expected one of ideal, neoverse-n1, neoverse-n1-far, emag`,
   );
 });
