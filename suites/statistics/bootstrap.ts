@@ -76,7 +76,8 @@ export function figureOf<T>(
 
 /**
  * Ratio of the means of two sets, A ÷ B, by hierarchical bootstrap. When both were measured in the same boots, boots are
- * drawn for the two together: what a boot does to both cancels.
+ * drawn for the two together: what a boot does to both cancels. Undefined without values, and where a unit of B is 0:
+ * some draws would have no ratio then.
  */
 export function ratioFigure(
   numerator: readonly Placed<number>[],
@@ -87,6 +88,8 @@ export function ratioFigure(
   if (numerator.length === 0 || denominator.length === 0) return undefined;
   const above = unitsOf(numerator);
   const below = unitsOf(denominator);
+  const belowMeans = [...below.units.values()].map(mean);
+  if (belowMeans.includes(0)) return undefined;
   const shared = [...above.units.keys()].filter((key) => below.units.has(key));
   if (paired && above.level === 'boot' && below.level === 'boot' && shared.length >= 2) {
     const pairs = shared.map((key) => ({
@@ -98,7 +101,6 @@ export function ratioFigure(
     return figureOf(pairs, (drawn) => ratio([...drawn]), above.level, random);
   }
   const aboveMeans = [...above.units.values()].map(mean);
-  const belowMeans = [...below.units.values()].map(mean);
   const estimate = mean(aboveMeans) / mean(belowMeans);
   const n = Math.min(aboveMeans.length, belowMeans.length);
   if (n < 2) return { median: estimate, low: estimate, high: estimate, n: 1, level: 'none' };

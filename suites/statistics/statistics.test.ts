@@ -94,6 +94,12 @@ it('pairs boots only: two windows of one number have nothing in common', () => {
   expect((figure?.high ?? 0) - (figure?.low ?? 0)).toBeGreaterThan(0.5);
 });
 
+it('has no ratio to a baseline that served nothing for a while', () => {
+  expect(ratioFigure(grid([[6, 6, 6]]), grid([[3, 0, 3]]), random(), true)).toBeUndefined();
+  expect(ratioFigure(grid([[6], [6]]), grid([[3], [0]]), random(), true)).toBeUndefined();
+  expect(ratioFigure(grid([[0, 6, 6]]), grid([[3, 3, 3]]), random(), true)?.high).toBe(2);
+});
+
 it('gives a ratio of one sample each without claiming an interval', () => {
   expect(ratioFigure(grid([[6]]), grid([[3]]), random(), true)).toMatchObject({
     median: 2,
