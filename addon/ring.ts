@@ -229,9 +229,10 @@ async function closeCore(core: Core): Promise<void> {
       resolve();
     };
     core.cancelAll();
-    core.owned.forEach((own, fd) => {
-      if (own === 1) closeDescriptor(core, fd, () => undefined);
-    });
+    // A call for each of all possible descriptors would take longer than everything else here.
+    for (let fd = core.owned.indexOf(1); fd >= 0; fd = core.owned.indexOf(1, fd + 1)) {
+      closeDescriptor(core, fd, () => undefined);
+    }
     if (core.active() === 0) core.onIdle();
   });
   core.stop();
