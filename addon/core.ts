@@ -143,7 +143,9 @@ export function openCore(options: NativeOptions, maxBlocks: number): Core {
     const tail = word(state, queue.state + stateWords.sqTail);
     if (((tail - word(state, queue.state + stateWords.sqHead)) | 0) > sqMask) return false;
     const base = (tail & sqMask) * sqeWords;
-    sq[base] = entry.opcode | (entry.flags << 8) | (entry.group << 16);
+    // Each queue has the buffer group of its number.
+    const group = entry.flags & sqeFlags.bufSelect ? queue.index : 0;
+    sq[base] = entry.opcode | (entry.flags << 8) | (group << 16);
     sq[base + 1] = entry.fd;
     sq[base + 2] = entry.addressLow;
     sq[base + 3] = entry.addressHigh;
@@ -260,7 +262,7 @@ export function openCore(options: NativeOptions, maxBlocks: number): Core {
         retire(operation);
         process.nextTick(done, -errnos.ECANCELED, false, undefined);
       } else {
-        submit(operation, entry.flags & sqeFlags.bufSelect ? { ...entry, group: queue } : entry);
+        submit(operation, entry);
       }
       return operation;
     },

@@ -2,8 +2,6 @@
 export interface Entry {
   readonly opcode: number;
   readonly flags: number;
-  /** The buffer group; set here. */
-  readonly group: number;
   readonly fd: number;
   readonly addressLow: number;
   readonly addressHigh: number;
@@ -17,7 +15,6 @@ export interface Entry {
 export const emptyEntry: Entry = {
   opcode: 0,
   flags: 0,
-  group: 0,
   fd: 0,
   addressLow: 0,
   addressHigh: 0,

@@ -240,7 +240,6 @@ function sendBlock(
     {
       opcode: opcodes.send,
       flags: sqeFlags.slot,
-      group: 0,
       fd,
       addressLow: core.blocks.addressLow(block),
       addressHigh: core.blocks.addressHigh(block),

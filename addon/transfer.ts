@@ -1,5 +1,4 @@
 import type { Completion, Core, Operation } from './core.js';
-import { emptyEntry } from './entry.js';
 import { MSG_WAITALL, errnos, opcodes, sqeFlags } from './abi.js';
 
 /** What carries bytes from or to a block. */
@@ -36,11 +35,15 @@ export function receive(
 ): Operation {
   return core.start(
     {
-      ...emptyEntry,
       opcode: opcodes.recv,
       flags: slotFlag(core, fd) | sqeFlags.bufSelect | (multishot ? sqeFlags.multishot : 0),
       fd,
+      addressLow: 0,
+      addressHigh: 0,
       length,
+      opFlags: 0,
+      offsetLow: 0,
+      offsetHigh: 0,
     },
     done,
   );
@@ -114,7 +117,6 @@ function start(
     {
       opcode,
       flags: slotFlag(core, fd),
-      group: 0,
       fd,
       addressLow: core.blocks.addressLow(block),
       addressHigh: core.blocks.addressHigh(block),
