@@ -50,7 +50,7 @@ async function node(flavour: AddonFlavour, file: string, ...args: string[]): Pro
 
 it.each([
   ['bad-input', 36],
-  ['ring', 16],
+  ['ring', 17],
   ['safety', 14],
   ['server', 20],
 ])('passes %s, as it is and under ASan and UBSan', async (name, tests) => {

@@ -168,6 +168,26 @@ describe('a ring', () => {
     }
   });
 
+  it('executes all there is before it sleeps, however little at once', async (test) => {
+    const ring = ringFor(test, { workers: 0, selfBatch: 1 });
+    const pairs = await pairsFor(test, ring, 20);
+    await settled(ring);
+
+    const receiving = pairs.map(({ fd }) => ring.recv(fd, Buffer.alloc(1)));
+    // The loop goes to sleep but for this.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+
+    assert.deepEqual(
+      ring.stats().map(({ inFlight }) => inFlight),
+      [pairs.length],
+    );
+    for (const { peer } of pairs) peer.write('x');
+    assert.deepEqual(
+      await Promise.all(receiving),
+      pairs.map(() => 1),
+    );
+  });
+
   it('takes its shape from a fastio.conf, and says where that is wrong', (test) => {
     const good = fileFor(
       test,
