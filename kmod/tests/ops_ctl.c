@@ -89,7 +89,7 @@ static void cancel_by_data(const void *arg)
 
 	variant_open(&ctx, v, 1);
 	net_pair(pair);
-	net_pair(clogged);
+	NEED_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, clogged), 0);
 	net_clog(clogged[0]);
 	const struct fastio_sqe waiting[] = {
 		OP(RECV, pair[0], .flags = v->slot, .addr = ADDR(buffer), .len = 9),

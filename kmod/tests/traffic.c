@@ -376,17 +376,17 @@ static void run_echo(const struct variant *v, enum style how, struct load load)
 
 static void echo_split(const void *arg)
 {
-	run_echo(arg, STYLE_SPLIT, (struct load) { 20, 100, MESSAGE_MAX });
+	run_echo(arg, STYLE_SPLIT, (struct load) { 20, 30, MESSAGE_MAX });
 }
 
 static void echo_fused(const void *arg)
 {
-	run_echo(arg, STYLE_FUSED, (struct load) { 20, 100, MESSAGE_MAX });
+	run_echo(arg, STYLE_FUSED, (struct load) { 20, 30, MESSAGE_MAX });
 }
 
 static void echo_multishot(const void *arg)
 {
-	run_echo(arg, STYLE_MULTISHOT, (struct load) { 20, 100, MESSAGE_MAX });
+	run_echo(arg, STYLE_MULTISHOT, (struct load) { 20, 30, MESSAGE_MAX });
 }
 
 static void many_connections(const void *arg)

@@ -455,7 +455,7 @@ int main(int argc, char **argv)
 	setrlimit(RLIMIT_NOFILE, &limit);
 	for (unsigned int m = 0; m < rig_nr_modes; m++)
 		for (enum style style = ONESHOT; style <= MULTISHOT; style++) {
-			struct load load = { &rig_modes[m], style, 20, 100000, 3000 };
+			struct load load = { &rig_modes[m], style, 20, 50000, 3000 };
 			struct tap_test test = { names[style], echo };
 
 			tap_run(&test, rig_modes[m].name, &load);
