@@ -64,6 +64,7 @@ struct ctx {
 		pthread_t thread;
 	} donors[FASTIO_MAX_WORKERS + FASTIO_MAX_WQ_WORKERS];
 	unsigned int nr_donors;
+	bool contested;	/* a donated thread may find its ring claimed by another */
 };
 
 /* What most tests want: @workers rings of 64 SQEs and 128 CQEs, one wq worker. */
