@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { scratch, smallSuite } from '../../test/suites/runs.js';
 import { loadSuite } from '../schema/load.js';
 import type { LoadedSuite } from '../schema/load.js';
+import { bootsLeft } from './boots.js';
 import type { PlanOptions } from './planner.js';
 import { planRuns } from './planner.js';
 
@@ -129,4 +130,26 @@ it('expects virtual time to take longer, and the whole longer than its parts', a
 
   expect(seconds({ accel: 'kvm' })).toBeLessThan(seconds({}));
   expect(seconds({ shard: { index: 1, count: 2 } })).toBeLessThan(seconds({}));
+});
+
+it('shares a block among guests as evenly as may be under the virtual clock, and gives it one by the wall clock', async () => {
+  const suites = await small(smallSuite.replaceAll('processes: 1', 'processes: 3'));
+  const plan = planRuns(suites, options);
+  const [block] = plan.blocks;
+
+  const shares = bootsLeft({ blocks: plan.blocks.slice(0, 1) }, 'virtual');
+  expect(shares.map(({ runs }) => runs.length)).toEqual([5, 5, 5]);
+  expect(shares.flatMap(({ runs }) => runs)).toEqual(block?.runs);
+  expect(bootsLeft(plan, 'wall').map(({ runs }) => runs)).toEqual(plan.blocks.map(({ runs }) => runs));
+});
+
+it('repeats a boot whole under the virtual clock, and only what is missing by the wall clock', async () => {
+  const plan = planRuns(await small(), options);
+  const [first, ...others] = plan.blocks.map(({ runs }) => runs);
+  const done = new Set(others.flat().map(({ id }) => id)).add(first?.[0]?.id ?? '');
+
+  const left = (clock: 'virtual' | 'wall'): unknown =>
+    bootsLeft(plan, clock, (id) => done.has(id)).map(({ runs }) => runs);
+  expect(left('virtual')).toEqual([first]);
+  expect(left('wall')).toEqual([first?.slice(1)]);
 });

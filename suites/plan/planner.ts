@@ -6,6 +6,8 @@ import type { ClockName, ProfileName } from '../schema/suite.js';
 import { profileOf } from '../schema/suite.js';
 import type { Condition, PlannedPoint } from './points.js';
 import { conditionsOf, windowOf } from './points.js';
+import type { Boot } from './boots.js';
+import { bootsLeft, runsPerGuest } from './boots.js';
 import { lanesOf } from './lanes.js';
 import { seededRandom, shuffled } from './random.js';
 
@@ -141,9 +143,10 @@ function runId(point: PlannedPoint, replica: Replica, boot: number, process: num
 
 function planHash(suites: readonly LoadedSuite[], order: readonly Block[], options: PlanOptions): string {
   const { profile, clock, accel, arch, kernel, seed, force } = options;
-  const costs = clock === 'virtual' ? options.costs : null;
+  // Under the virtual clock a run's figures hang on what shares its guest.
+  const ofClock = clock === 'virtual' ? { costs: options.costs, runsPerGuest } : { costs: null };
   const identity = {
-    options: { profile, clock, accel, arch, kernel, seed, force, costs },
+    options: { profile, clock, accel, arch, kernel, seed, force, ...ofClock },
     suites: suites.map(({ name, sha256 }) => [name, sha256]),
     runs: order.map(({ id, seed: blockSeed, runs }) => [
       id,
@@ -166,36 +169,48 @@ const wallCost = {
 
 /** CPU seconds of the host under the virtual clock; measured on a Xeon of 2.x GHz. */
 const virtualCost = {
-  /** Boot, server start and results. */
-  run: 9,
+  /** Boot and results, and a little more for each of the guest's CPUs. */
+  boot: 5,
+  bootPerCpu: 0.15,
+  /** Starting and stopping a server. */
+  run: 2,
   /** Per second of the guest's clock and busy thread, in a window and before it. */
   window: 25,
   warmup: 10,
 } as const;
 
-/** What a run's guest under the virtual clock varies: every run is simulated with a seed of its own. */
+/** What a run under the virtual clock varies: the place of its windows, and for the first in a guest its random numbers. */
 export function jobSeed(block: Block, run: PlannedRun): number {
   return Math.floor(seededRandom(`${block.seed}/${run.id}`)() * 2 ** 32);
 }
 
 /** Seconds of wall clock that the blocks take. */
 function estimate(suites: readonly LoadedSuite[], blocks: readonly Block[], options: PlanOptions): number {
-  const { clock, accel, profile, jobs } = options;
-  const seconds = blocks.reduce((sum, block) => {
-    const loaded = suites.find(({ name }) => name === block.suite);
+  const { clock, jobs } = options;
+  const boots = bootsLeft({ blocks }, clock);
+  const seconds = boots.reduce((sum, boot) => {
+    const loaded = suites.find(({ name }) => name === boot.block.suite);
     if (loaded === undefined) return sum;
-    const { windowMs, warmupMs } = windowOf(loaded, profile, clock);
-    const { windows } = profileOf(loaded.suite, profile);
-    if (clock === 'virtual') {
-      const perThread = (windows * (windowMs * virtualCost.window + warmupMs * virtualCost.warmup)) / 1000;
-      const threads = ({ point }: PlannedRun): number =>
-        point.placement.serverCpus.length + point.placement.loadCpus.length;
-      return block.runs.reduce((all, run) => all + virtualCost.run + perThread * threads(run), sum);
-    }
-    const how = accel === 'kvm' || accel === 'hvf' ? 'hardware' : 'tcg';
-    const perRun = wallCost.start[how] + (windows * (windowMs + warmupMs) * wallCost.pace[how]) / 1000;
-    return sum + wallCost.boot[how] + block.runs.length * perRun;
+    return sum + (clock === 'virtual' ? virtualSeconds : wallSeconds)(boot, loaded, options);
   }, 0);
-  const runs = blocks.reduce((sum, block) => sum + block.runs.length, 0);
-  return clock === 'virtual' ? seconds / lanesOf(suites, runs, jobs) : seconds;
+  return clock === 'virtual' ? seconds / lanesOf(suites, boots.length, jobs) : seconds;
+}
+
+function wallSeconds({ runs }: Boot, loaded: LoadedSuite, { accel, profile }: PlanOptions): number {
+  const { windowMs, warmupMs } = windowOf(loaded, profile, 'wall');
+  const { windows } = profileOf(loaded.suite, profile);
+  const how = accel === 'kvm' || accel === 'hvf' ? 'hardware' : 'tcg';
+  const perRun = wallCost.start[how] + (windows * (windowMs + warmupMs) * wallCost.pace[how]) / 1000;
+  return wallCost.boot[how] + runs.length * perRun;
+}
+
+/** CPU seconds, as guests side by side share what there is. */
+function virtualSeconds({ runs }: Boot, loaded: LoadedSuite, { profile }: PlanOptions): number {
+  const { windowMs, warmupMs } = windowOf(loaded, profile, 'virtual');
+  const { windows } = profileOf(loaded.suite, profile);
+  const perThread = (windows * (windowMs * virtualCost.window + warmupMs * virtualCost.warmup)) / 1000;
+  const threads = ({ point: { placement } }: PlannedRun): number =>
+    placement.serverCpus.length + placement.loadCpus.length;
+  const boot = virtualCost.boot + virtualCost.bootPerCpu * loaded.suite.vm.cpus;
+  return runs.reduce((sum, run) => sum + virtualCost.run + perThread * threads(run), boot);
 }

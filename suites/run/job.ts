@@ -17,8 +17,8 @@ import { failureLines, kernelFailure } from './record.js';
 /** Where a job's files stand in the guest; its conf is beside bin/, modules/ and servers/. */
 const filesRoot = '/fastio-job/files';
 export const confName = 'fastio.conf';
-/** A job has the guest for itself, so every server can be given the same port. */
-const givenPort = 20_000;
+/** The port of a guest's first server; each has one of its own, and meets no connections of the one before it. */
+const firstPort = 20_000;
 
 /*
  * All in ms of the guest's clock, which no host can slow down. A poller that hangs costs the host a second and more for
@@ -34,39 +34,80 @@ const replyMs = 500;
 /** Exit status of a process that SIGTERM ended, as a shell reports it. */
 const terminatedStatus = 128 + 15;
 
-/** A run as work for a guest that nobody talks to until it is over. */
-export function jobOf(run: PlannedRun, options: CommandOptions): Job['groups'] {
-  const measure: JobGroup = {
-    id: 'run',
-    steps: [
-      ...moduleSteps(run, options),
-      // Before the server, which may be one that spins: a second of that is dear.
-      { kind: 'settle' },
-      serverStep(run, options),
-      ...loads(run, options),
-      { kind: 'stop', id: 'server', signal: 'TERM', timeoutMs: stopMs },
-    ],
-  };
-  // Whatever became of the measurement, and after it.
+/** A run in its place among those that share a guest. */
+export interface PlacedRun {
+  readonly run: PlannedRun;
+  /** From 0. */
+  readonly place: number;
+  /** How far from a full second its windows begin. */
+  readonly settleOffsetNs: number;
+}
+
+/** The group of a job in which the run at a place is measured. */
+const groupOf = (place: number): string => `run-${place}`;
+
+/** The place of the run that a job's group measures; undefined for the others. */
+export function placeOf(group: string): number | undefined {
+  const [, place] = /^run-(\d+)$/.exec(group) ?? [];
+  return place === undefined ? undefined : Number(place);
+}
+
+/** Runs, one after the other, as work for a guest that nobody talks to until it is over. */
+export function jobOf(runs: readonly PlacedRun[], options: CommandOptions): Job['groups'] {
+  // Whatever became of the measurements, and after them.
   const about: JobStep = {
     kind: 'run',
     id: 'about',
     argv: ['sh', '-c', fingerprintScript],
     timeoutMs: readyMs,
   };
-  return [measure, { id: 'guest', steps: [about] }];
+  const groups = runs.map((placed) => measurement(placed, modulesBefore(runs, placed, options), options));
+  return [...groups, { id: 'guest', steps: [about] }];
 }
 
-function moduleSteps(run: PlannedRun, { loaded }: CommandOptions): readonly JobStep[] {
+function measurement(
+  placed: PlacedRun,
+  loadedBefore: ReadonlySet<string>,
+  options: CommandOptions,
+): JobGroup {
+  const { run, place, settleOffsetNs } = placed;
+  return {
+    id: groupOf(place),
+    steps: [
+      ...moduleSteps(run, loadedBefore, options),
+      // Before the server, which may be one that spins: a second of that is dear.
+      { kind: 'settle', offsetNs: settleOffsetNs },
+      serverStep(placed, options),
+      ...loads(placed, options),
+      { kind: 'stop', id: 'server', signal: 'TERM', timeoutMs: stopMs },
+    ],
+  };
+}
+
+/** Modules stay once they are loaded. */
+function modulesBefore(
+  runs: readonly PlacedRun[],
+  { place }: PlacedRun,
+  { loaded }: CommandOptions,
+): ReadonlySet<string> {
+  const names = runs.filter((other) => other.place < place).map(({ run }) => serverOf(run, loaded).module);
+  return new Set(names.filter((name) => name !== undefined));
+}
+
+function moduleSteps(
+  run: PlannedRun,
+  loadedBefore: ReadonlySet<string>,
+  { loaded }: CommandOptions,
+): readonly JobStep[] {
   const { module } = serverOf(run, loaded);
-  if (module === undefined) return [];
+  if (module === undefined || loadedBefore.has(module)) return [];
   const argv = ['insmod', `${filesRoot}/modules/${module}.ko`, ...moduleWords(loaded, module)];
   return [{ kind: 'run', id: 'insmod', argv, timeoutMs: readyMs }];
 }
 
-function serverStep(run: PlannedRun, { loaded }: CommandOptions): JobStep {
+function serverStep({ run, place }: PlacedRun, { loaded }: CommandOptions): JobStep {
   const own = ownDirectory(run, loaded);
-  const argv = serverWords(run, loaded, { port: givenPort, conf: `${filesRoot}/${confName}` });
+  const argv = serverWords(run, loaded, { port: firstPort + place, conf: `${filesRoot}/${confName}` });
   const inOwn = ['sh', '-c', 'cd "$0" && exec "$@"', `${filesRoot}/${own ?? ''}`];
   const { text, portGroup } = extendedRegex(serverOf(run, loaded).ready, loaded, run.point.server);
   return {
@@ -82,11 +123,11 @@ function serverStep(run: PlannedRun, { loaded }: CommandOptions): JobStep {
 
 type RunStep = Extract<JobStep, { kind: 'run' }>;
 
-function loads(run: PlannedRun, options: CommandOptions): readonly RunStep[] {
+function loads({ run, place }: PlacedRun, options: CommandOptions): readonly RunStep[] {
   const { loaded, profile, clock } = options;
   const { windowMs, warmupMs } = windowOf(loaded, profile, clock);
   const saysPort = serverOf(run, loaded).ready.includes('(?<port>');
-  const port = saysPort ? '{port:server}' : givenPort;
+  const port = saysPort ? '{port:server}' : firstPort + place;
   return Array.from({ length: profileOf(loaded.suite, profile).windows }, (_, window) => ({
     kind: 'run',
     id: `load-${window}`,
@@ -103,23 +144,24 @@ export interface JobOutcome {
   readonly log: string;
 }
 
-/** Reads what came out of a run's job; what went wrong with the run becomes its failure. */
-export function outcomeOf(
-  run: PlannedRun,
-  result: Pick<JobResult, 'steps' | 'clock' | 'kernelReports'>,
-  options: CommandOptions,
-): JobOutcome {
+type Result = Pick<JobResult, 'steps' | 'clock' | 'kernelReports'>;
+
+/**
+ * Reads what came out of a run's job; what went wrong with the run becomes its failure. That of another run in the same
+ * guest may go unseen, and move what is counted in this one's windows.
+ */
+export function outcomeOf(placed: PlacedRun, result: Result, options: CommandOptions): JobOutcome {
   const windows: Measurement[] = [];
   const log: string[] = [];
   let failure: RunRecord['failure'] = null;
   try {
-    check(run, result, options, windows, log);
+    check(placed, result, options, windows, log);
   } catch (error) {
     if (!(error instanceof FastioError)) throw error;
     const { code, message, detail } = error;
     failure = { code, message, kernel: false, log: (detail.length > 0 ? detail : log).slice(-failureLines) };
   }
-  log.push('==> server', ...linesOf(result.steps.get('run.server')));
+  log.push('==> server', ...linesOf(result.steps.get(`${groupOf(placed.place)}.server`)));
   const [trouble] = result.kernelReports;
   if (trouble !== undefined) failure = kernelFailure(trouble);
   return { failure, windows, log: log.map((line) => `${line}\n`).join('') };
@@ -134,14 +176,17 @@ function linesOf(step: Streams): readonly string[] {
 }
 
 function check(
-  run: PlannedRun,
-  { steps, clock }: Pick<JobResult, 'steps' | 'clock'>,
+  placed: PlacedRun,
+  result: Result,
   options: CommandOptions,
   windows: Measurement[],
   log: string[],
 ): void {
   const { loaded } = options;
-  const insmod = steps.get('run.insmod');
+  const { run, place } = placed;
+  const { steps } = result;
+  const counted = windowsOf(place, result, options);
+  const insmod = steps.get(`${groupOf(place)}.insmod`);
   if (insmod !== undefined && insmod.status !== 0) {
     const { module } = serverOf(run, loaded);
     throw new FastioError(
@@ -150,9 +195,9 @@ function check(
       'Read the kernel’s last lines.',
     );
   }
-  const server = steps.get('run.server');
-  for (const [window, step] of loads(run, options).entries()) {
-    const load = steps.get(`run.${step.id}`);
+  const server = steps.get(`${groupOf(place)}.server`);
+  for (const [window, step] of loads(placed, options).entries()) {
+    const load = steps.get(`${groupOf(place)}.${step.id}`);
     // Not begun: the server never served.
     if (load?.status === undefined) throw serverFailed(run, server);
     log.push(...loadLog(window, step.argv, load.stdout, load.stderr));
@@ -166,7 +211,7 @@ function check(
       what: `${pointText(run.point)}, window ${window}`,
       serverCpus: run.point.placement.serverCpus,
     });
-    windows.push(withCounts(measured, run, clock.windows[window]));
+    windows.push(withCounts(measured, run, counted[window]));
   }
   if (server?.status !== 0 && server?.status !== terminatedStatus) throw serverFailed(run, server);
 }
@@ -190,6 +235,16 @@ function serverFailed(
   return new FastioError('GUEST_COMMAND', `${name} ${how}${said}`, 'Read its last lines.', {
     detail: lines.slice(-40),
   });
+}
+
+/** What the clock counted in the windows of the run at a place; empty for a generator without hints. */
+export function windowsOf(
+  place: number,
+  { clock }: Pick<JobResult, 'clock'>,
+  { loaded, profile }: Pick<CommandOptions, 'loaded' | 'profile'>,
+): readonly ClockWindow[] {
+  const { windows } = profileOf(loaded.suite, profile);
+  return clock.windows.slice(place * windows, (place + 1) * windows);
 }
 
 /**

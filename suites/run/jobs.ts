@@ -1,37 +1,38 @@
 import { mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { settleOffsetNs } from '../../vm/clock/clock.js';
 import { parseKallsyms } from '../../vm/clock/lines.js';
 import type { ClockWindow } from '../../vm/clock/log.js';
 import { describeProfile } from '../../vm/clock/profile.js';
 import { FastioError } from '../../vm/errors.js';
 import type { Report } from '../../vm/progress.js';
-import type { Block } from '../plan/planner.js';
+import type { Boot } from '../plan/boots.js';
+import { bootsLeft } from '../plan/boots.js';
 import { lanesOf } from '../plan/lanes.js';
+import type { Block, PlannedRun } from '../plan/planner.js';
 import { jobSeed } from '../plan/planner.js';
 import { pointText } from '../plan/points.js';
 import type { LoadedSuite } from '../schema/load.js';
 import { parseFingerprint, specOf } from './guest.js';
-import { confName, jobOf, outcomeOf } from './job.js';
+import type { CommandOptions } from './commands.js';
+import type { JobOutcome, PlacedRun } from './job.js';
+import { confName, jobOf, outcomeOf, placeOf, windowsOf } from './job.js';
 import type { MeasuredJob } from './options.js';
 import type { RunRecord } from './record.js';
 import { recordOf } from './record.js';
 import type { GuestFacts, RunStarted, RunnerOptions } from './runner.js';
 import { guestFailure, isGuestTrouble, numberRuns, startedOf } from './runner.js';
 
-type Run = Block['runs'][number];
-
 /**
- * Carries out a plan under the virtual clock: each run is a job for a guest of its own, decided before it boots, and
- * several guests run side by side, since none can disturb another's figures. Finished runs are left alone; one that fails
- * is recorded and the rest goes on.
+ * Carries out a plan under the virtual clock: runs share guests, whose jobs are decided before they boot, and several
+ * guests run side by side, since none can disturb another's figures. Finished boots are left alone; a run that fails is
+ * recorded and the rest goes on.
  * @throws FastioError when nothing more can be measured: interrupted, disk full, no guest can be booted here.
  */
 export async function runJobs(runner: RunnerOptions): Promise<void> {
   const { plan, options, store, suites } = runner;
-  const waiting = plan.blocks.flatMap((block) =>
-    block.runs.filter(({ id }) => !store.records.has(id)).map((run) => ({ block, run })),
-  );
+  const waiting = [...bootsLeft(plan, 'virtual', (id) => store.records.has(id))];
   // One failing lane stops the others: they would measure for nothing.
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
@@ -46,7 +47,7 @@ export async function runJobs(runner: RunnerOptions): Promise<void> {
   const lane = async (number: number): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       signal.throwIfAborted();
-      await runOne(next.run, next.block, `bench-${process.pid}-${number}`, shared);
+      await runBoot(next, `bench-${process.pid}-${number}`, shared);
     }
   };
   const lanes = Array.from({ length: lanesOf(suites, waiting.length, options.jobs) }, (_, number) =>
@@ -82,61 +83,116 @@ async function filesOf({
   return { directory, [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }) };
 }
 
-async function runOne(run: Run, block: Block, name: string, shared: Shared): Promise<void> {
-  const { options, store, suites, seed, inTurn } = shared;
+/** Measures runs in one guest; when one of them fails, each again in a guest of its own, so that none suffers from another. */
+async function runBoot({ block, runs }: Boot, name: string, shared: Shared): Promise<void> {
+  const { options, suites, seed } = shared;
   const loaded = suites.find((suite) => suite.name === block.suite);
   if (loaded === undefined) throw new RangeError(`no suite ${block.suite}`);
-  const started = startedOf(run, shared.numbered);
-  const { signal, costs } = options;
-  // That a guest boots, for each run anew, tells nobody anything.
-  const report: Report = (event) => {
-    if (event.kind !== 'stage') options.report(event);
-  };
-  shared.onStart(started);
+  const commands = { ...options, loaded, seed };
+  const placed = placedRuns({ block, runs });
   const startedAt = new Date();
   const begun = performance.now();
-  const commands = { ...options, loaded, seed };
-  let result: MeasuredJob | FastioError;
-  try {
-    const { profileLines: profile } = options;
-    const job = { groups: jobOf(run, commands), files: join(shared.files, block.suite), symbols: profile };
-    const clock = { seed: jobSeed(block, run), costProfile: costs, profile };
-    result = await options.runJob(specOf(loaded, options), job, clock, { name, report, signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    if (!isGuestTrouble(error)) throw error;
-    result = error;
-  }
-  const seconds = (performance.now() - begun) / 1000;
-  const outcome =
+  const result = await measure(block, placed, name, commands, shared);
+  const seconds = (performance.now() - begun) / 1000 / runs.length;
+  const outcomes = placed.map((one) =>
     result instanceof FastioError
       ? { failure: guestFailure(result), windows: [], log: result.detail.map((line) => `${line}\n`).join('') }
-      : outcomeOf(run, result, commands);
-  const { failure, windows, log } = outcome;
-  const simulated = result instanceof FastioError ? null : costOf(result);
-  const record = recordOf(run, {
-    failure,
-    windows: [...windows],
-    accel: 'tcg',
-    startedAt,
-    seconds,
-    simulated,
-  });
-  await inTurn(async () => {
-    if (!(result instanceof FastioError)) shared.onGuest(factsOf(result, loaded, shared), started.index);
-    await store.saveRunLog(run.id, log);
-    await store.saveLogs(run.id, logsOf(result));
-    if (options.profileLines && !(result instanceof FastioError)) {
-      await store.saveProfile(run.id, profileOf(run, loaded, result, record));
+      : outcomeOf(one, result, commands),
+  );
+  const failed = outcomes.find(({ failure }) => failure !== null);
+  if (failed !== undefined && runs.length > 1) {
+    options.report({
+      kind: 'warning',
+      message: `one of ${runs.length} runs in a guest failed (${failed.failure?.message ?? ''}); each is measured again in one of its own`,
+      remedy: '',
+    });
+    for (const run of runs) {
+      options.signal.throwIfAborted();
+      await runBoot({ block, runs: [run] }, name, shared);
     }
-    await store.saveRecord(record);
-    await shared.onRun(record, started);
+    return;
+  }
+  await shared.inTurn(async () => {
+    await shared.store.saveLogs(runs.map(({ id }) => id).join(' '), logsOf(result));
+    for (const [place, outcome] of outcomes.entries()) {
+      const one = placed[place];
+      if (one === undefined) throw new RangeError(`no run at ${place}`);
+      await save(one, outcome, result, { loaded, startedAt, seconds }, shared);
+    }
   });
 }
 
-function costOf({ clock }: MeasuredJob): RunRecord['host']['windows'] {
+/** The runs of a boot with what a job has to know of each. */
+export function placedRuns({ block, runs }: Boot): readonly PlacedRun[] {
+  return runs.map((run, place) => ({ run, place, settleOffsetNs: settleOffsetNs(jobSeed(block, run)) }));
+}
+
+async function measure(
+  block: Block,
+  placed: readonly PlacedRun[],
+  name: string,
+  commands: CommandOptions,
+  { options, files, onStart, numbered }: Shared,
+): Promise<MeasuredJob | FastioError> {
+  const { signal, costs, profileLines: profile } = options;
+  const [first] = placed;
+  if (first === undefined) throw new RangeError('a boot without a run');
+  // That a guest boots, for each few runs anew, tells nobody anything.
+  const report: Report = (event) => {
+    if (event.kind !== 'stage') options.report(event);
+  };
+  const begun = new Set<number>();
+  const onStep = (group: string): void => {
+    const place = placeOf(group);
+    const run = placed[place ?? -1]?.run;
+    if (place === undefined || run === undefined || begun.has(place)) return;
+    begun.add(place);
+    onStart(startedOf(run, numbered));
+  };
+  const job = { groups: jobOf(placed, commands), files: join(files, block.suite), symbols: profile };
+  const clock = { seed: jobSeed(block, first.run), costProfile: costs, profile };
+  try {
+    return await options.runJob(specOf(commands.loaded, options), job, clock, {
+      name,
+      report,
+      signal,
+      onStep,
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isGuestTrouble(error)) throw error;
+    return error;
+  }
+}
+
+/** Keeps what came of one run. */
+async function save(
+  { run, place }: PlacedRun,
+  { failure, windows, log }: JobOutcome,
+  result: MeasuredJob | FastioError,
+  about: { readonly loaded: LoadedSuite; readonly startedAt: Date; readonly seconds: number },
+  shared: Shared,
+): Promise<void> {
+  const { options, store, numbered } = shared;
+  const { loaded, startedAt, seconds } = about;
+  const started = startedOf(run, numbered);
+  const counted =
+    result instanceof FastioError ? [] : windowsOf(place, result, { loaded, profile: options.profile });
+  const simulated = result instanceof FastioError ? null : costOf(counted);
+  const end = { failure, windows: [...windows], accel: 'tcg', startedAt, seconds, simulated };
+  const record = recordOf(run, end);
+  if (!(result instanceof FastioError)) shared.onGuest(factsOf(result, loaded, shared), started.index);
+  await store.saveRunLog(run.id, log);
+  if (options.profileLines && !(result instanceof FastioError)) {
+    await store.saveProfile(run.id, profileOf(run, loaded, counted, result.kallsyms, record));
+  }
+  await store.saveRecord(record);
+  await shared.onRun(record, started);
+}
+
+function costOf(windows: readonly ClockWindow[]): RunRecord['host']['windows'] {
   const sum = (of: (window: ClockWindow) => number): number =>
-    clock.windows.reduce((total, window) => total + of(window), 0);
+    windows.reduce((total, window) => total + of(window), 0);
   return {
     virtualSeconds: sum(({ startNs, endNs }) => endNs - startNs) / 1e9,
     wallSeconds: sum(({ host }) => host.wallSeconds),
@@ -167,8 +223,13 @@ function factsOf(
 }
 
 /** Where the first window's time and line transfers went. */
-function profileOf(run: Run, { suite }: LoadedSuite, job: MeasuredJob, record: RunRecord): string {
-  const [window] = job.clock.windows;
+function profileOf(
+  run: PlannedRun,
+  { suite }: LoadedSuite,
+  [window]: readonly ClockWindow[],
+  kallsyms: string,
+  record: RunRecord,
+): string {
   const [measured] = record.windows;
   if (window === undefined || measured === undefined) return 'there was no window\n';
   const { serverCpus, loadCpus } = run.point.placement;
@@ -181,7 +242,7 @@ function profileOf(run: Run, { suite }: LoadedSuite, job: MeasuredJob, record: R
   ].filter(({ vcpus }) => vcpus.length > 0);
   // The marks enclose the generator's window and a little more, in which requests were served, too.
   const requests = (measured.requests * (window.endNs - window.startNs)) / measured.durationNs;
-  const text = describeProfile(window, parseKallsyms(job.kallsyms), { groups, requests });
+  const text = describeProfile(window, parseKallsyms(kallsyms), { groups, requests });
   return `${pointText(run.point)}, ${measured.requests} requests\n${text}\n`;
 }
 

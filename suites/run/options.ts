@@ -87,7 +87,11 @@ export type RunJob = (
   spec: VmSpec,
   job: Job,
   clock: { readonly seed: number; readonly costProfile: string; readonly profile: boolean },
-  watch: Watch & { readonly name: string },
+  watch: Watch & {
+    readonly name: string;
+    /** Called, sooner or later, with each step the job begins. */
+    readonly onStep: (group: string, step: string) => void;
+  },
 ) => Promise<MeasuredJob>;
 
 /** Whether this host's processor can run guests of an architecture itself, and why. */

@@ -15,8 +15,9 @@ import type { Results } from '../schema/results.js';
 import type { ClockName } from '../schema/suite.js';
 import { decideClock } from './clock.js';
 import { headerOf, withGuest } from './header.js';
+import { bootsLeft } from '../plan/boots.js';
 import { jobOf } from './job.js';
-import { runJobs } from './jobs.js';
+import { placedRuns, runJobs } from './jobs.js';
 import type { CommandOptions } from './commands.js';
 import type { Artifacts, SuiteOptions } from './options.js';
 import type { RunRecord } from './record.js';
@@ -105,7 +106,7 @@ async function runLoaded(
   };
   await save();
   let doneHere = 0;
-  const toDo = plan.blocks.flatMap(({ runs }) => runs).filter(({ id }) => !store.records.has(id)).length;
+  const toDo = bootsLeft(plan, clock, (id) => store.records.has(id)).flatMap(({ runs }) => runs).length;
   const progress = (started: RunStarted): { elapsedSeconds: number; remainingSeconds: number } => {
     const elapsedSeconds = (performance.now() - begun) / 1000;
     const perRun = doneHere === 0 ? plan.estimateSeconds / started.total : elapsedSeconds / doneHere;
@@ -175,9 +176,9 @@ function checkJobs(
   plan: Plan,
   options: Omit<CommandOptions, 'loaded'>,
 ): void {
-  for (const block of plan.blocks) {
-    const loaded = suites.find(({ name }) => name === block.suite);
-    if (loaded !== undefined) for (const run of block.runs) jobOf(run, { ...options, loaded });
+  for (const boot of bootsLeft(plan, 'virtual')) {
+    const loaded = suites.find(({ name }) => name === boot.block.suite);
+    if (loaded !== undefined) jobOf(placedRuns(boot), { ...options, loaded });
   }
 }
 
@@ -224,13 +225,13 @@ function checkResumes(out: string, earlier: Results, plan: Plan, lockHash: strin
 
 function announce(plan: Plan, store: Store, clock: ClockName, seed: number, report: Report): void {
   const runs = plan.blocks.flatMap((block) => block.runs);
-  const left = runs.filter(({ id }) => !store.records.has(id)).length;
-  const blocks = plan.blocks.filter((block) => block.runs.some(({ id }) => !store.records.has(id))).length;
+  const boots = bootsLeft(plan, clock, (id) => store.records.has(id));
+  const left = boots.flatMap((boot) => boot.runs).length;
   report({
     kind: 'plan',
     points: new Set(runs.map(({ point }) => point.id)).size,
     runs: left,
-    boots: clock === 'virtual' ? left : blocks,
+    boots: boots.length,
     seconds: runs.length === 0 ? 0 : (plan.estimateSeconds * left) / runs.length,
     seed,
   });

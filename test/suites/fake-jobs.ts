@@ -2,11 +2,12 @@ import { FastioError } from '../../vm/errors.js';
 import type { KernelReport } from '../../vm/vm.js';
 import type { ClockWindow, VcpuCounts } from '../../vm/clock/log.js';
 import type { StepResult } from '../../vm/clock/job.js';
-import type { JobStep } from '../../vm/clock/steps.js';
+import type { JobGroup, JobStep } from '../../vm/clock/steps.js';
+import { placeOf } from '../../suites/run/job.js';
 import type { RunJob } from '../../suites/run/options.js';
 import { fakeServers, loadJson, valueOf } from './fake-vm.js';
 
-/** What goes wrong in a job, by its server's program and the number of the job (from 0). */
+/** What goes wrong with a server in a job, by its program and the number of the job (from 0). */
 export interface JobMishaps {
   readonly crashAtStart?: (program: string) => boolean;
   readonly silent?: (program: string) => boolean;
@@ -43,7 +44,7 @@ export function fakeJobs(mishaps: JobMishaps = {}, noise = 0.01): FakeJobs {
   let most = 0;
   const seeds: number[] = [];
   const commands: (readonly string[])[] = [];
-  const runJob: RunJob = async (spec, { groups }, { seed, costProfile }, { signal }) => {
+  const runJob: RunJob = async (spec, { groups }, { seed, costProfile }, { signal, onStep }) => {
     const number = started;
     started += 1;
     seeds.push(seed);
@@ -53,13 +54,10 @@ export function fakeJobs(mishaps: JobMishaps = {}, noise = 0.01): FakeJobs {
     await new Promise((resolve) => setImmediate(resolve));
     running -= 1;
     signal.throwIfAborted();
-    const all = groups.flatMap(({ id, steps: list }) => list.map((step) => ({ group: id, step })));
-    const words = (step: JobStep): readonly string[] => ('argv' in step ? step.argv : []);
-    commands.push(...all.map(({ step }) => words(step)).filter((argv) => argv.length > 0));
-    const server = all.find(({ step }) => step.kind === 'start')?.step;
-    const argv = server === undefined ? [] : words(server);
-    const program = argv[0] ?? '';
-    if (mishaps.panic?.(program, number) === true) {
+    const measured = groups.filter(({ id }) => placeOf(id) !== undefined);
+    const programs = measured.map(({ steps: list }) => serverWords(list)[0] ?? '');
+    commands.push(...groups.flatMap(({ steps: list }) => list.map(words)).filter((argv) => argv.length > 0));
+    if (programs.some((program) => mishaps.panic?.(program, number) === true)) {
       throw new FastioError('GUEST_PANIC', 'the guest kernel panicked', 'Read console.log.', {
         detail: ['Kernel panic - not syncing'],
       });
@@ -69,44 +67,53 @@ export function fakeJobs(mishaps: JobMishaps = {}, noise = 0.01): FakeJobs {
     const put = (name: string, status: number | undefined, stdout = '', stderr = ''): void => {
       steps.set(name, { status, stdout, stderr });
     };
-    let over = false;
-    for (const { group, step } of all.filter(({ group: id }) => id === 'run')) {
-      if (step.kind === 'settle' || step.kind === 'stop') continue;
-      const name = `${group}.${step.id}`;
-      if (over) put(name, undefined);
-      else if (step.id === 'insmod') {
-        over = mishaps.insmodFails === true;
-        put(name, over ? 1 : 0, '', over ? 'insmod: Invalid module format\n' : '');
-      } else if (step.id === 'server') {
-        const crashes = mishaps.crashAtStart?.(program) === true;
-        const silent = mishaps.silent?.(program) === true;
-        over = crashes || silent;
-        if (crashes)
-          put(name, 1, 'bind: address already in use\n', 'fastio-job: ended before it was ready\n');
-        else if (silent) put(name, undefined, '', 'fastio-job: not ready in time\n');
-        else put(name, undefined, 'READY port=20000 pid=7\n');
-      } else {
-        const wrong = mishaps.wrongBytes?.(program) === true;
-        const crash = mishaps.crashUnderLoad?.(program) === true;
-        over = wrong || crash;
-        const load = words(step);
-        const durationMs = Number.parseInt(valueOf(load, '--duration') ?? '10', 10);
-        const cpus = valueOf(argv, '--cpus')?.split(',').map(Number) ?? [];
-        windows.push(windowOf(durationMs, spec.cpus, new Set(cpus)));
-        const output = loadJson({
-          server: fakeServers[program] ?? { rps: () => 1_000, cpus: () => 1 },
-          workers: Number(valueOf(argv, '--threads') ?? valueOf(argv, '--workers') ?? 1),
-          durationMs,
-          jitter: 1 + noise * Math.sin(seed * 12.9898 + windows.length),
-          busy: 0.4,
-          wrong,
-        });
-        const stderr = wrong ? 'load: connection 3: byte 17 is 0x41, expected 0x42\n' : '';
-        put(name, wrong || crash ? 1 : 0, `${JSON.stringify(output)}\n`, stderr);
-        if (crash) put('run.server', 139, 'READY port=20000 pid=7\n');
+    const measure = ({ id, steps: list }: JobGroup): void => {
+      const argv = serverWords(list);
+      const program = argv[0] ?? '';
+      let over = false;
+      for (const step of list) {
+        if (step.kind === 'settle' || step.kind === 'stop') continue;
+        const name = `${id}.${step.id}`;
+        if (over) {
+          put(name, undefined);
+          continue;
+        }
+        onStep(id, step.id);
+        if (step.id === 'insmod') {
+          over = mishaps.insmodFails === true;
+          put(name, over ? 1 : 0, '', over ? 'insmod: Invalid module format\n' : '');
+        } else if (step.id === 'server') {
+          const crashes = mishaps.crashAtStart?.(program) === true;
+          const silent = mishaps.silent?.(program) === true;
+          over = crashes || silent;
+          if (crashes)
+            put(name, 1, 'bind: address already in use\n', 'fastio-job: ended before it was ready\n');
+          else if (silent) put(name, undefined, '', 'fastio-job: not ready in time\n');
+          else put(name, undefined, 'READY port=20000 pid=7\n');
+        } else {
+          const wrong = mishaps.wrongBytes?.(program) === true;
+          const crash = mishaps.crashUnderLoad?.(program) === true;
+          over = wrong || crash;
+          const load = words(step);
+          const durationMs = Number.parseInt(valueOf(load, '--duration') ?? '10', 10);
+          const cpus = valueOf(argv, '--cpus')?.split(',').map(Number) ?? [];
+          windows.push(windowOf(durationMs, spec.cpus, new Set(cpus)));
+          const output = loadJson({
+            server: fakeServers[program] ?? { rps: () => 1_000, cpus: () => 1 },
+            workers: Number(valueOf(argv, '--threads') ?? valueOf(argv, '--workers') ?? 1),
+            durationMs,
+            jitter: 1 + noise * Math.sin(seed * 12.9898 + windows.length),
+            busy: 0.4,
+            wrong,
+          });
+          const stderr = wrong ? 'load: connection 3: byte 17 is 0x41, expected 0x42\n' : '';
+          put(name, wrong || crash ? 1 : 0, `${JSON.stringify(output)}\n`, stderr);
+          if (crash) put(`${id}.server`, 139, 'READY port=20000 pid=7\n');
+        }
       }
-    }
-    if (!over) put('run.server', 0, 'READY port=20000 pid=7\n{"errors":0}\n');
+      if (!over) put(`${id}.server`, 0, 'READY port=20000 pid=7\n{"errors":0}\n');
+    };
+    measured.forEach(measure);
     put('guest.about', 0, 'clockSource=arch_sys_counter\ncommandLine=nokaslr\n');
     const splat: KernelReport = {
       severity: 'warning',
@@ -121,7 +128,7 @@ export function fakeJobs(mishaps: JobMishaps = {}, noise = 0.01): FakeJobs {
         end: undefined,
       },
       machine: { costProfile, description: `profile ${costProfile}` },
-      kernelReports: mishaps.splat?.(program) === true ? [splat] : [],
+      kernelReports: programs.some((program) => mishaps.splat?.(program)) ? [splat] : [],
       kernelLog: ['[    0.000000] Booting Linux'],
       console: 'Booting Linux',
       kallsyms: '',
@@ -130,6 +137,13 @@ export function fakeJobs(mishaps: JobMishaps = {}, noise = 0.01): FakeJobs {
     };
   };
   return { runJob, count: () => started, atOnce: () => most, seeds, commands };
+}
+
+const words = (step: JobStep): readonly string[] => ('argv' in step ? step.argv : []);
+
+function serverWords(steps: readonly JobStep[]): readonly string[] {
+  const server = steps.find(({ kind }) => kind === 'start');
+  return server === undefined ? [] : words(server);
 }
 
 /** A window in which the server's vCPUs were busy all the time, and the others idle. */

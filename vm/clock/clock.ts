@@ -83,7 +83,7 @@ export async function prepareClock(spec: VmSpec, options: ClockOptions, work: Wo
     costProfile: name,
     description: describeCosts(name, profile),
     tool,
-    settleOffsetNs: offsetOf(options.seed),
+    settleOffsetNs: settleOffsetNs(options.seed),
   };
 }
 
@@ -102,8 +102,8 @@ function machineArguments(cpu: string, seed: number, settings: readonly string[]
   ];
 }
 
-/** Spreads neighbouring seeds over the range. */
-function offsetOf(seed: number): number {
+/** How far from a full second a seed's window starts, 0 to 4 ms; neighbouring seeds are spread over the range. */
+export function settleOffsetNs(seed: number): number {
   return (Math.imul(seed, 0x9e3779b1) >>> 0) % offsetRangeNs;
 }
 

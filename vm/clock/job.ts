@@ -3,11 +3,13 @@ import { join } from 'node:path';
 import { FastioError, errnoOf } from '../errors.js';
 import { writeCpio, type CpioEntry } from '../image/cpio.js';
 import { guestImage } from '../image/image.js';
+import { guestDirectory } from '../machine/directory.js';
 import { projectRoot, runDir } from '../paths.js';
 import type { BootOptions, BootVm, KernelReport, VmSpec } from '../vm.js';
 import { prepareClock, type ClockMachine, type ClockOptions } from './clock.js';
 import { readClockLog, type ClockLog } from './log.js';
 import { jobScript, type JobGroup } from './steps.js';
+import { watchSteps } from './watch.js';
 
 /** Work for a guest that is decided before it boots. */
 export interface Job {
@@ -43,6 +45,13 @@ export interface JobResult {
   readonly qemuVersion: string;
 }
 
+/** How the guest of a job is booted. */
+export interface JobBoot extends Omit<BootOptions, 'accel' | 'requireAccel' | 'detach'> {
+  readonly bootVm: BootVm;
+  /** Called with each step the job begins, about when it does. */
+  readonly onStep?: (group: string, step: string) => void;
+}
+
 /** Memory that the files of a job take in the guest, while it unpacks them. */
 const maxFilesBytes = 256 * 1024 * 1024;
 /** A job is done before the guest answers for the first time; this makes five minutes of it half an hour. */
@@ -59,11 +68,12 @@ export async function runJob(
   spec: VmSpec,
   job: Job,
   clock: Omit<ClockOptions, 'pace' | 'statsFile'>,
-  boot: { readonly bootVm: BootVm } & Omit<BootOptions, 'accel' | 'requireAccel' | 'detach'>,
+  boot: JobBoot,
 ): Promise<JobResult> {
-  const { bootVm, ...options } = boot;
+  const { bootVm, onStep, ...options } = boot;
   const work = { report: boot.report, signal: boot.signal };
   const directory = await mkdtemp(join(runDir(), 'job-'));
+  const watch = onStep && watchSteps(join(guestDirectory(boot.name), 'console.log'), onStep);
   try {
     const statsFile = join(directory, 'clock.jsonl');
     const machine = await prepareClock(spec, { ...clock, pace: false, statsFile }, work);
@@ -92,6 +102,7 @@ export async function runJob(
       qemuVersion: vm.info.qemuVersion,
     };
   } finally {
+    await watch?.[Symbol.asyncDispose]();
     await rm(directory, { recursive: true, force: true });
   }
 }

@@ -32,8 +32,11 @@ export type JobStep =
       readonly signal: 'TERM' | 'INT';
       readonly timeoutMs: number;
     }
-  /** Sleeps until the guest is quiet and its clock shows a full second and the seed's offset. */
-  | { readonly kind: 'settle' };
+  | {
+      /** Sleeps until the guest is quiet and its clock shows a full second and the offset, which is the seed's unless given. */
+      readonly kind: 'settle';
+      readonly offsetNs?: number;
+    };
 
 /** Steps of which none is done once one has failed; the next group is. */
 export interface JobGroup {
@@ -155,7 +158,7 @@ function stepScript(
   settleOffsetNs: number,
 ): string {
   const polls = (ms: number): number => Math.ceil(ms / 1_000 / pollSeconds);
-  if (step.kind === 'settle') return `/fastio-job/vclock settle ${settleOffsetNs}`;
+  if (step.kind === 'settle') return `/fastio-job/vclock settle ${step.offsetNs ?? settleOffsetNs}`;
   const name = `${group}.${step.id}`;
   if (step.kind === 'stop') {
     const pid = `"$${pidName(step.id)}"`;
