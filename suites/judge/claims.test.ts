@@ -156,6 +156,36 @@ it('sets the p99 beside that of the baseline under the same conditions, by the w
   expect(judge(below, [base, withP99(own, figure(700_000))])?.verdict).toBe('FAIL');
 });
 
+it('sets requests per CPU beside those of another point under the same conditions', () => {
+  const pair: Claim = {
+    ...common,
+    id: 'per-cpu',
+    title: 'A CPU carries as much as with io_uring',
+    metric: 'perCpuRatioToPoint',
+    point: { server: 'fastio', workers: 2, connections: 25, messageBytes: 64 },
+    against: { server: 'io_uring', workers: 3 },
+    published: 1,
+    tolerance: 0,
+    comparable: { virtual: {} },
+  };
+  const withPerCpu = (one: Point, requestsPerSecondPerCpu: Figure): Point => ({
+    ...one,
+    ...(one.summary === null ? {} : { summary: { ...one.summary, requestsPerSecondPerCpu } }),
+  });
+  const own = withPerCpu(point(2, figure(2)), figure(84_000, 100));
+  const other = withPerCpu(point(3, figure(3), { server: 'io_uring' }), figure(80_000, 100));
+
+  expect(judge(pair, [own, other])).toMatchObject({
+    verdict: 'PASS',
+    measured: 1.05,
+    low: 83_900 / 80_100,
+    high: 84_100 / 79_900,
+  });
+  expect(judge(pair, [own, withPerCpu(other, figure(85_000, 100))])?.verdict).toBe('FAIL');
+  expect(judge(pair, [own, withPerCpu(other, figure(80_000, 0, 'none'))])?.verdict).toBe('NOT COMPARABLE');
+  expect(judge(pair, [own, { ...other, connections: 100 }])?.verdict).toBe('NOT COMPARABLE');
+});
+
 it('judges ratios on any hardware, but not under emulation or with too few CPUs', () => {
   const good = [point(2, figure(2))];
 

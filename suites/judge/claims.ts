@@ -94,12 +94,15 @@ function measure(
 ): Measured | string {
   if (claim.metric === 'slopePerWorker') return slopeOf(claim, found);
   if (claim.metric === 'p99RatioToBaseline') return p99RatioOf(found[0], points);
+  if (claim.metric === 'perCpuRatioToPoint') {
+    const other = find(points, claim.suite, { ...claim.point, ...claim.against });
+    return quotient(found[0]?.summary?.requestsPerSecondPerCpu, other?.summary?.requestsPerSecondPerCpu);
+  }
   const figure = found[0]?.summary?.[claim.metric];
   if (figure === undefined || figure === null) return 'no figure';
   return { value: figure.median, low: figure.low, high: figure.high, level: figure.level };
 }
 
-/** The farthest ends the ratio of two intervals can have. */
 function p99RatioOf(point: Point | undefined, points: readonly Point[]): Measured | string {
   const base = points.find(
     (other) =>
@@ -109,10 +112,19 @@ function p99RatioOf(point: Point | undefined, points: readonly Point[]): Measure
       other.messageBytes === point.messageBytes &&
       other.rate === point.rate,
   );
-  const [own, theirs] = [point?.summary?.p99Ns, base?.summary?.p99Ns];
+  return quotient(point?.summary?.p99Ns, base?.summary?.p99Ns);
+}
+
+/** The ratio of two figures; its ends are the farthest that their intervals allow. */
+function quotient(own: Figure | null | undefined, theirs: Figure | null | undefined): Measured | string {
   if (own === undefined || own === null || theirs === undefined || theirs === null) return 'no figure';
-  const value = own.median / theirs.median;
-  return { value, low: own.low / theirs.high, high: own.high / theirs.low, level: own.level };
+  const level = theirs.level === 'none' ? 'none' : own.level;
+  return {
+    value: own.median / theirs.median,
+    low: own.low / theirs.high,
+    high: own.high / theirs.low,
+    level,
+  };
 }
 
 function slopeOf(

@@ -69,6 +69,16 @@ const PointClaim = z.strictObject({
   point: z.strictObject({ ...Condition, workers }),
 });
 
+/** A figure of one point beside that of another under the same conditions. */
+const PairClaim = z.strictObject({
+  ...Common,
+  metric: z.literal('perCpuRatioToPoint'),
+  point: z.strictObject({ ...Condition, workers }),
+  against: z
+    .strictObject({ server: Name, workers })
+    .describe('The other point; its connections and message are the same.'),
+});
+
 /** The slope of a straight line through the ratios to the baseline, per worker. */
 const SlopeClaim = z.strictObject({
   ...Common,
@@ -80,7 +90,7 @@ const SlopeClaim = z.strictObject({
   minR2: z.number().min(0).max(1).describe('Share of the variance the line must explain.'),
 });
 
-export const Claim = z.discriminatedUnion('metric', [PointClaim, SlopeClaim]);
+export const Claim = z.discriminatedUnion('metric', [PointClaim, PairClaim, SlopeClaim]);
 export type Claim = z.infer<typeof Claim>;
 
 export const ClaimsFile = z

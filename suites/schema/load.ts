@@ -69,16 +69,24 @@ export async function loadClaims(
     if (suite === undefined) continue;
     const key = claim.metric === 'slopePerWorker' ? 'points' : 'point';
     const place = claim.metric === 'slopePerWorker' ? claim.points : claim.point;
-    const missing = [place.workers].flat().filter((workers) => !measures(suite, { ...place, workers }));
-    if (missing.length > 0) {
-      const { server, connections, messageBytes } = place;
+    const check = (path: string, { server, workers, connections, messageBytes }: Places): void => {
+      const isThere = (one: number): boolean =>
+        measures(suite, { server, workers: one, connections, messageBytes });
+      const missing = [workers].flat().filter((one) => !isThere(one));
+      if (missing.length === 0) return;
       const text = `${server} x${missing.join(', x')}, ${connections} connections, ${messageBytes} B`;
       const message = `found ${text}, expected a point that suite "${claim.suite}" measures in some profile`;
-      faults.push({ path: ['claims', index, key], message });
-    }
+      faults.push({ path: ['claims', index, path], message });
+    };
+    check(key, place);
+    if (claim.metric === 'perCpuRatioToPoint') check('against', { ...claim.point, ...claim.against });
   }
   if (faults.length > 0) throw invalid(source, faults);
   return { claims };
+}
+
+interface Places extends Omit<Place, 'workers'> {
+  readonly workers: number | readonly number[];
 }
 
 interface Place {
