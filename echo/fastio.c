@@ -519,7 +519,7 @@ static void check(int ret)
 /* Reaps at most @batch completions. Returns how many there were. */
 static unsigned int reap(struct application *application, unsigned int batch)
 {
-	struct fastio_queue *queue, *last = NULL;
+	struct fastio_queue *queue;
 	struct fastio_cqe *cqe;
 	unsigned int count = 0;
 
@@ -527,24 +527,21 @@ static unsigned int reap(struct application *application, unsigned int batch)
 		/* A copy, so that the worker gets the room back before this thread writes the next entry. */
 		struct fastio_cqe copy = *cqe;
 
-		/* A worker begins with its replies while this thread is at the next ring. */
-		if (last && queue != last)
-			check(fastio_submit(last));
-		last = queue;
 		fastio_seen(queue);
 		handle(application, &copy);
 		count++;
+		/* A worker begins with its replies while this thread looks at the other rings. */
+		if (queue->cq_head == queue->cq_tail)
+			check(fastio_submit(queue));
 	}
 	return count;
 }
 
-/* Returns whether something waits for room that no completion will announce. */
+/* Serves what had to wait. Returns whether something waits for room that no completion will announce. */
 static bool catch_up(struct application *application)
 {
 	bool waits = application->due;
 
-	if (!application->due && !application->listed)
-		return false;
 	issue_due(application);
 	for (unsigned int i = 0; i < application->lane_count; i++) {
 		struct lane *lane = &application->lanes[i];
@@ -566,9 +563,12 @@ static void loop(struct application *application)
 
 	while (!application->stop) {
 		unsigned int count = reap(application, batch);
-		bool waits = catch_up(application);
+		bool late = application->due || application->listed;
+		bool waits = late && catch_up(application);
 
-		check(fastio_submit_all(fio));
+		/* A look that finds nothing is to be short: the next completion waits for the one after it. */
+		if (count || late)
+			check(fastio_submit_all(fio));
 		if (fio->nr_workers || options.wait == WAIT_SPIN)
 			check(fastio_serve(fio));
 		if (count)
