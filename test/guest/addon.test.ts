@@ -24,7 +24,11 @@ beforeAll(async () => {
   if (status !== 0) throw new Error(`insmod: ${stderr}`);
 });
 
-it.each([['ring', 17]])(
+it.each([
+  ['ring', 17],
+  ['safety', 14],
+  ['server', 20],
+])(
   'the addon passes %s with the module, and the kernel has nothing to say',
   async (name, tests) => {
     const { mark } = await vm.kernelTrouble();
