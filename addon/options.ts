@@ -27,7 +27,10 @@ export interface RingOptions {
   readonly cqEntries?: number;
   /** µs a worker polls without work before it sleeps, 0 to 10,000,000. */
   readonly idleUs?: number;
-  /** The same for the threads that block. */
+  /**
+   * The same for the threads that block. Default: 0, unless a conf is given. They would poll beside the JavaScript
+   * thread, often on its CPU, for operations that take far longer than waking them.
+   */
   readonly wqIdleUs?: number;
   /** CPU of each worker, -1 for any. */
   readonly cpus?: readonly number[];
@@ -96,7 +99,10 @@ export function checkRingOptions(value: unknown): {
     if (options[name] !== undefined) native[name] = checkPowerOfTwo(name, options[name], 1, maxEntries);
   }
   if (options.conf !== undefined) native['conf'] = checkString('conf', options.conf);
-  else native['workers'] ??= 1;
+  else {
+    native['workers'] ??= 1;
+    native['wqIdleUs'] ??= 0;
+  }
   if (options.cpus !== undefined) native['cpus'] = checkCpus(options.cpus);
   const blockBytes = checkPowerOfTwo('blockBytes', options.blockBytes ?? 16_384, 1024, 1_048_576);
   const memoryBytes = checkInteger('memoryBytes', options.memoryBytes ?? 64 * 2 ** 20, blockBytes, 2 ** 32);
