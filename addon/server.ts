@@ -5,6 +5,7 @@ import type { Accepting } from './accept.js';
 import { acceptAll, closeDescriptor } from './accept.js';
 import { errnos, maxOwned } from './abi.js';
 import { checkBoolean, checkFunction, checkInteger, checkOptions, checkString } from './check.js';
+import { makeCopier } from './connection.js';
 import type { Core } from './core.js';
 import { closedError, codedError, systemError } from './errors.js';
 import type { Endpoint } from './native.js';
@@ -14,7 +15,7 @@ import { checkRingOptions } from './options.js';
 import type { Ring } from './ring.js';
 import { coreOf, openRing } from './ring.js';
 import type { Socket } from './socket.js';
-import { makeCopier, makeSocket } from './socket.js';
+import { makeSocket } from './socket.js';
 
 export interface ServerOptions {
   /** The ring to use, which is then yours to close; else a RingOptions for one of the server's own. */
