@@ -7,7 +7,8 @@ import { loadNative } from './native.js';
 export interface Accepting {
   /** Ends it; connections accepted until then still come. */
   stop(): void;
-  readonly operation: () => Operation | undefined;
+  /** Whether it keeps the process alive from now on, as it does at first. */
+  hold(value: boolean): void;
 }
 
 /** What a listener may say of one connection, after which the next is fine. */
@@ -25,6 +26,7 @@ export function acceptAll(
 ): Accepting {
   let operation: Operation | undefined;
   let stopped = false;
+  let held = true;
   const arm = (): void => {
     operation = core.start(
       { ...emptyEntry, opcode: opcodes.accept, flags: sqeFlags.multishot, fd, opFlags: SOCK_CLOEXEC },
@@ -37,6 +39,7 @@ export function acceptAll(
         else onEnd(result);
       },
     );
+    core.setHeld(operation, held);
   };
   arm();
   return {
@@ -44,7 +47,10 @@ export function acceptAll(
       stopped = true;
       if (operation !== undefined) core.cancel(operation);
     },
-    operation: () => operation,
+    hold(value) {
+      held = value;
+      if (operation !== undefined) core.setHeld(operation, value);
+    },
   };
 }
 

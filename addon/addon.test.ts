@@ -1,7 +1,7 @@
 import { beforeAll, expect, it, jest } from '@jest/globals';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { AddonFlavour } from '../toolchain/addon.js';
 import { buildAddon } from '../toolchain/addon.js';
 import { run } from '../vm/exec.js';
@@ -34,6 +34,7 @@ async function node(flavour: AddonFlavour, file: string, ...args: string[]): Pro
     FASTIO_ADDON: paths.get(flavour) ?? '',
     FASTIO_BACKEND: 'user',
     FASTIO_QUIET: '1',
+    FASTIO_REFUSE_LIBRARY: join(dirname(paths.get(flavour) ?? ''), 'refuse.so'),
     // V8 keeps what it has until the process ends: leaks are looked for by counting, in the soak.
     ...(flavour === 'asan' ? { LD_PRELOAD: sanitizers, ASAN_OPTIONS: 'detect_leaks=0' } : {}),
   };
@@ -50,6 +51,7 @@ async function node(flavour: AddonFlavour, file: string, ...args: string[]): Pro
 
 it.each([
   ['bad-input', 36],
+  ['refused', 10],
   ['ring', 17],
   ['safety', 14],
   ['server', 20],

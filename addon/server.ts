@@ -123,11 +123,14 @@ function makeServer(ring: Ring, ownsRing: boolean, options: ServerOptions): Serv
   const accept = (): void => {
     retry = undefined;
     accepting = acceptAll(core, fd, onConnection, onAcceptEnd);
-    hold();
+    accepting.hold(held);
   };
-  const hold = (): void => {
-    const operation = accepting?.operation();
-    if (operation !== undefined) core.setHeld(operation, held);
+  const setHeld = (value: boolean): Server => {
+    held = value;
+    accepting?.hold(value);
+    if (value) retry?.ref();
+    else retry?.unref();
+    return server;
   };
   const onConnection = (connection: number): void => {
     if (closing || (server.maxConnections !== undefined && connections.size >= server.maxConnections)) {
@@ -155,6 +158,7 @@ function makeServer(ring: Ring, ownsRing: boolean, options: ServerOptions): Serv
       closeListener();
     } else if (scarce.has(-result)) {
       retry = setTimeout(accept, retryMs);
+      if (!held) retry.unref();
     } else {
       closeListener();
       server.emit('error', systemError('accept', result));
@@ -257,16 +261,8 @@ function makeServer(ring: Ring, ownsRing: boolean, options: ServerOptions): Serv
       else accepting.stop();
       return server;
     },
-    ref() {
-      held = true;
-      hold();
-      return server;
-    },
-    unref() {
-      held = false;
-      hold();
-      return server;
-    },
+    ref: () => setHeld(true),
+    unref: () => setHeld(false),
     async [Symbol.asyncDispose]() {
       await new Promise<void>((resolve) => {
         server.close(() => {

@@ -12,7 +12,7 @@ export const nodePlatforms: Readonly<Record<Arch, string>> = { arm64: 'linux-arm
 /** `asan` has address and undefined behaviour checked, and needs libasan loaded first. */
 export type AddonFlavour = 'release' | 'asan';
 
-/** Builds the native half of the addon for one architecture; returns the path of fastio.node in the cache. */
+/** Builds the native half of the addon for one architecture; the path of fastio.node in the cache, refuse.so beside it. */
 export async function buildAddon(
   projectRoot: string,
   arch: Arch,
@@ -20,8 +20,13 @@ export async function buildAddon(
   options: BuildOptions,
 ): Promise<string> {
   const output = `addon/build/${flavour}/fastio.node`;
+  const preloaded = `addon/build/${flavour}/refuse.so`;
   const trees: readonly SourceTree[] = [
-    { directory: join(projectRoot, 'addon'), include: ['Makefile', 'native'], mount: 'addon' },
+    {
+      directory: join(projectRoot, 'addon'),
+      include: ['Makefile', 'native', 'tests/refuse.c'],
+      mount: 'addon',
+    },
     { directory: join(projectRoot, 'lib'), mount: 'lib' },
     { directory: join(projectRoot, 'kmod/include'), mount: 'kmod/include' },
     {
@@ -33,7 +38,7 @@ export async function buildAddon(
   ];
   const makeArgs = ['NODE_ADDON_API=../node-addon-api', 'NODE_API=../node-api', `FLAVOUR=${flavour}`];
   const built = await buildC(
-    { name: `addon ${flavour}`, arch, trees, makeIn: 'addon', makeArgs, outputs: [output] },
+    { name: `addon ${flavour}`, arch, trees, makeIn: 'addon', makeArgs, outputs: [output, preloaded] },
     options,
   );
   return join(built.directory, output);

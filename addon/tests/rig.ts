@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
@@ -124,6 +125,28 @@ export const stuck = { bytes: 20_000_000, blockBytes: 1_048_576 } as const;
 /** Bytes that no two places share. */
 export function noise(count: number): Buffer {
   return randomBytes(count);
+}
+
+/** The addon, for scripts to import. */
+export const index = new URL('../index.js', import.meta.url).href;
+
+/** Runs a script in a process of its own; what it printed, both streams. */
+export async function run(
+  script: string,
+  environment: NodeJS.ProcessEnv = {},
+): Promise<{ readonly status: number | null; readonly output: string }> {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    env: { ...process.env, ...environment },
+    timeout: 60_000,
+  });
+  let output = '';
+  const take = (chunk: Buffer): void => {
+    output += chunk.toString();
+  };
+  child.stdout.on('data', take);
+  child.stderr.on('data', take);
+  const [status] = (await once(child, 'close')) as [number | null];
+  return { status, output };
 }
 
 /** Waits until nothing is in flight; a cancellation completes after what it cancelled. */

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { describe, it } from 'node:test';
@@ -8,11 +7,22 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { openRing } from '../index.js';
-import { listenerFor, noise, pairFor, pairsFor, readBytes, ringFor, settled, sleepy, stuck } from './rig.js';
+import {
+  index,
+  listenerFor,
+  noise,
+  pairFor,
+  pairsFor,
+  readBytes,
+  ringFor,
+  run,
+  settled,
+  sleepy,
+  stuck,
+} from './rig.js';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
-const index = new URL('../index.js', import.meta.url).href;
 const busy = fileURLToPath(new URL('./busy.js', import.meta.url));
 
 /** ES2024, which Node 20 has and TypeScript's ES2023 library does not know. */
@@ -23,19 +33,6 @@ const Resizable = ArrayBuffer as unknown as new (
 
 function openFiles(): number {
   return readdirSync('/proc/self/fd').length;
-}
-
-/** Runs a script in a process of its own. */
-async function run(script: string): Promise<{ readonly status: number | null; readonly output: string }> {
-  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { timeout: 60_000 });
-  let output = '';
-  const take = (chunk: Buffer): void => {
-    output += chunk.toString();
-  };
-  child.stdout.on('data', take);
-  child.stderr.on('data', take);
-  const [status] = (await once(child, 'close')) as [number | null];
-  return { status, output };
 }
 
 describe('a closed ring', () => {
