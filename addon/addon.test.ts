@@ -50,10 +50,10 @@ async function node(flavour: AddonFlavour, file: string, ...args: string[]): Pro
 }
 
 it.each([
-  ['bad-input', 36],
+  ['bad-input', 37],
   ['refused', 10],
   ['ring', 17],
-  ['safety', 14],
+  ['safety', 18],
   ['server', 20],
 ])('passes %s, as it is and under ASan and UBSan', async (name, tests) => {
   for (const flavour of ['release', 'asan'] as const) {

@@ -118,6 +118,8 @@ export function openCore(options: NativeOptions, maxBlocks: number): Core {
     active -= 1;
     if (operation.held) hold(-1);
     operation.held = false;
+    // Or the buffers it knows would live until its next use.
+    operation.done = noCompletion;
     free.push(operation);
   }
 
@@ -240,8 +242,8 @@ export function openCore(options: NativeOptions, maxBlocks: number): Core {
     native.close();
     for (const operation of operations) {
       if (!operation.active) continue;
-      retire(operation);
       const { done } = operation;
+      retire(operation);
       process.nextTick(done, -errnos.ECANCELED, false, undefined);
     }
     process.nextTick(() => core.onIdle?.());

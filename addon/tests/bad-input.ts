@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { closeSync, openSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { createServer, openListener, openRing } from '../index.js';
 import { fileFor, pairFor, ringFor } from './rig.js';
@@ -93,6 +94,15 @@ describe('bad input', () => {
     assert.equal(ring.active, 0);
   });
 
+  it('is refused when it is larger than one call can move', async (test) => {
+    const ring = ringFor(test);
+    // Addresses, not memory: nobody touches it.
+    const oversized = new Uint8Array(2 ** 31);
+    for (const method of ['recv', 'send', 'read', 'write'] as const) {
+      await assert.rejects(ring[method](0, oversized), { code: range });
+    }
+  });
+
   it('is refused in options of operations', async (test) => {
     const ring = ringFor(test);
     const { recv, read } = loose(ring);
@@ -138,6 +148,12 @@ describe('the system’s errors', () => {
     await assert.rejects(ring.closeDescriptor(9_999), { ...badf, syscall: 'close' });
     await assert.rejects(ring.accept(9_999).next(), { ...badf, syscall: 'accept' });
     await assert.rejects(ring.accept(fileFor(test, '')).next(), { code: 'ENOTSOCK', syscall: 'accept' });
+    await assert.rejects(ring.recv(fileFor(test, ''), buffer), { code: 'ENOTSOCK', syscall: 'recv' });
+    const directory = openSync('/', 'r');
+    test.after(() => {
+      closeSync(directory);
+    });
+    await assert.rejects(ring.read(directory, buffer), { code: 'EISDIR', syscall: 'read' });
   });
 
   it('come through callbacks with 0 bytes', async (test) => {

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
@@ -70,6 +70,19 @@ export async function connectFor(
   return peer;
 }
 
+/** Whose server is tested: FastIO's, or Node's own net, which must pass what is said to be as in net. */
+export const tested = process.env['FASTIO_TESTED'] === 'net' ? 'net' : 'fastio';
+/** For what is not in net. */
+export const onlyFastio = { skip: tested === 'net' };
+
+/** A server, with a ring of its own unless the options say otherwise. */
+export function createTested(options: ServerOptions, listener?: (socket: Socket) => void): Server {
+  if (tested === 'fastio') return createServer({ ring: sleepy, ...options }, listener);
+  const others = Object.fromEntries(Object.entries(options).filter(([name]) => name !== 'ring'));
+  // What it has besides is not used; what it lacks must fail.
+  return net.createServer(others, listener as unknown as (socket: net.Socket) => void) as unknown as Server;
+}
+
 export interface Serving {
   readonly server: Server;
   readonly port: number;
@@ -81,9 +94,15 @@ export async function serverFor(
   listener: (socket: Socket) => void,
   options: ServerOptions = {},
 ): Promise<Serving> {
-  const server = createServer({ ring: sleepy, ...options }, listener);
-  test.after(() => server[Symbol.asyncDispose]());
-  server.listen({ host: '127.0.0.1' });
+  const server = createTested(options, listener);
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => sockets.add(socket));
+  test.after(async () => {
+    // Net's waits for them.
+    if (tested === 'net') for (const socket of sockets) socket.destroy();
+    await server[Symbol.asyncDispose]();
+  });
+  server.listen({ port: 0, host: '127.0.0.1' });
   await once(server, 'listening');
   return { server, port: server.address()?.port ?? 0 };
 }
@@ -93,6 +112,19 @@ export function fileFor(test: TestContext, content: Uint8Array | string): number
   const directory = mkdtempSync(join(tmpdir(), 'fastio-addon-'));
   const path = join(directory, 'file');
   writeFileSync(path, content);
+  const fd = openSync(path, 'r+');
+  test.after(() => {
+    closeSync(fd);
+    rmSync(directory, { recursive: true });
+  });
+  return fd;
+}
+
+/** A pipe whose both ends one descriptor is. */
+export function pipeFor(test: TestContext): number {
+  const directory = mkdtempSync(join(tmpdir(), 'fastio-addon-'));
+  const path = join(directory, 'fifo');
+  execFileSync('mkfifo', [path]);
   const fd = openSync(path, 'r+');
   test.after(() => {
     closeSync(fd);

@@ -1,9 +1,6 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import {
   fileFor,
@@ -12,6 +9,7 @@ import {
   noise,
   pairFor,
   pairsFor,
+  pipeFor,
   readBytes,
   ringFor,
   settled,
@@ -88,13 +86,7 @@ describe('a ring', () => {
 
   it('waits for a pipe', async (test) => {
     const ring = ringFor(test);
-    const path = join(mkdtempSync(join(tmpdir(), 'fastio-addon-')), 'fifo');
-    execFileSync('mkfifo', [path]);
-    const fd = openSync(path, 'r+');
-    test.after(() => {
-      closeSync(fd);
-      rmSync(dirname(path), { recursive: true });
-    });
+    const fd = pipeFor(test);
     const buffer = Buffer.alloc(100);
 
     const reading = ring.read(fd, buffer);

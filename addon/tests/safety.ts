@@ -8,11 +8,13 @@ import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { openRing } from '../index.js';
 import {
+  fileFor,
   index,
   listenerFor,
   noise,
   pairFor,
   pairsFor,
+  pipeFor,
   readBytes,
   ringFor,
   run,
@@ -122,7 +124,21 @@ describe('buffers', () => {
     await assert.rejects(sending, { code: 'EFAULT', syscall: 'send' });
   });
 
-  it('may be shrunk while a read is in flight', async (test) => {
+  it('may be transferred while a pipe is read, or a file written', async (test) => {
+    const ring = ringFor(test, { blockBytes: 1024 });
+    const pipe = pipeFor(test);
+    const [read, written] = [new Uint8Array(100), new Uint8Array(100_000).fill(1)];
+
+    const reading = ring.read(pipe, read);
+    const writing = ring.write(fileFor(test, ''), written, { position: 0 });
+    for (const { buffer } of [read, written]) structuredClone(buffer, { transfer: [buffer] });
+
+    await assert.rejects(writing, { code: 'EFAULT', syscall: 'write' });
+    assert.equal(await ring.write(pipe, Buffer.from('lost')), 4);
+    await assert.rejects(reading, { code: 'EFAULT', syscall: 'read' });
+  });
+
+  it('may be shrunk while a receive is in flight', async (test) => {
     const ring = ringFor(test, { blockBytes: 1024 });
     const { fd, peer } = await pairFor(test, ring);
     const memory = new Resizable(4096, { maxByteLength: 8192 });
@@ -135,7 +151,34 @@ describe('buffers', () => {
     await assert.rejects(receiving, { code: 'EFAULT' });
   });
 
-  it('are collected only when nothing is in flight, and everything is collected in the end', async (test) => {
+  it('are collected when nothing is in flight any more, not before', async (test) => {
+    const ring = ringFor(test);
+    const pairs = await pairsFor(test, ring, 10);
+    const buffers: WeakRef<Buffer>[] = [];
+    const text = await new Promise((resolve) => {
+      let received = '';
+      for (const { fd } of pairs) {
+        const buffer = Buffer.alloc(2000);
+        buffers.push(new WeakRef(buffer));
+        // Nobody else holds on to either.
+        ring.recv(fd, buffer, (_error, bytes) => {
+          received += buffer.toString('latin1', 0, bytes);
+          if (received.length === pairs.length) resolve(received);
+        });
+      }
+      setImmediate(() => {
+        collectGarbage();
+        for (const { peer } of pairs) peer.write('x');
+      });
+    });
+
+    assert.equal(text, 'x'.repeat(pairs.length));
+    await new Promise((resolve) => setImmediate(resolve));
+    collectGarbage();
+    assert.equal(buffers.filter((buffer) => buffer.deref() !== undefined).length, 0);
+  });
+
+  it('keep their bytes whatever is collected meanwhile', async (test) => {
     const ring = ringFor(test);
     const pairs = await pairsFor(test, ring, 10);
     for (let round = 0; round < 10; round += 1) {
@@ -214,6 +257,33 @@ describe('a process', () => {
       status: 7,
       output: '',
     });
+  });
+
+  it('may exit in the middle of everything', async () => {
+    const script = `import net from 'node:net';
+      import { createServer } from ${JSON.stringify(index)};
+      let seen = 0;
+      const server = createServer({ ring: { quiet: true, workers: 2 } }, (socket) => {
+        socket.on('error', () => undefined);
+        socket.write(Buffer.alloc(${stuck.bytes}));
+        socket.once('data', () => {
+          seen += 1;
+          if (seen === 5) process.exit(7);
+        });
+      });
+      server.listen(0, '127.0.0.1', () => {
+        for (let i = 0; i < 5; i += 1) net.connect(server.address().port, '127.0.0.1').pause().write('x');
+      });`;
+    assert.deepEqual(await run(script), { status: 7, output: '' });
+  });
+
+  it('may exit while threads of its own are busy', async () => {
+    const script = `import { once } from 'node:events';
+      import { Worker } from 'node:worker_threads';
+      const workers = [1, 2].map(() => new Worker(${JSON.stringify(busy)}, { execArgv: [] }));
+      await Promise.all(workers.map((worker) => once(worker, 'message')));
+      process.exit(7);`;
+    assert.deepEqual(await run(script), { status: 7, output: '' });
   });
 
   it('does not wait for a server that is unref()ed', async () => {

@@ -26,7 +26,7 @@ beforeAll(async () => {
 
 it.each([
   ['ring', 17],
-  ['safety', 14],
+  ['safety', 18],
   ['server', 20],
 ])(
   'the addon passes %s with the module, and the kernel has nothing to say',
