@@ -59,6 +59,7 @@ export interface Native {
   listen(host: string, port: number, backlog: number, reusePort: boolean, ipv6Only: boolean): number;
   endpoint(fd: number, peer: boolean): Endpoint | number;
   shutdown(fd: number): number;
+  stopListening(fd: number): number;
   closeNow(fd: number): number;
   setNoDelay(fd: number, on: boolean): number;
   setKeepAlive(fd: number, on: boolean, idleSeconds: number): number;

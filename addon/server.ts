@@ -236,7 +236,7 @@ function makeServer(ring: Ring, ownsRing: boolean, options: ServerOptions): Serv
       return server;
     },
     address() {
-      const found = fd < 0 ? 0 : native.endpoint(fd, false);
+      const found = fd < 0 || closing || core.isClosed() ? 0 : native.endpoint(fd, false);
       return typeof found === 'number' ? null : found;
     },
     getConnections(callback: (error: Error | null, count: number) => void) {
@@ -258,7 +258,11 @@ function makeServer(ring: Ring, ownsRing: boolean, options: ServerOptions): Serv
       starting = false;
       clearTimeout(retry);
       if (accepting === undefined) closeListener();
-      else accepting.stop();
+      else {
+        accepting.stop();
+        // Not only when that is done: who connects meanwhile would be accepted, and then reset.
+        if (!core.isClosed()) native.stopListening(fd);
+      }
       return server;
     },
     ref: () => setHeld(true),

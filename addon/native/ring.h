@@ -37,7 +37,7 @@ class Ring : public Napi::ObjectWrap<Ring> {
   std::vector<Napi::Reference<Napi::ArrayBuffer>> views_;
 };
 
-// Adds listen(), endpoint(), shutdown(), closeNow(), setNoDelay() and setKeepAlive().
+// Adds listen(), endpoint(), shutdown(), stopListening(), closeNow(), setNoDelay() and setKeepAlive().
 void DefineSocketFunctions(Napi::Env env, Napi::Object exports);
 
 }  // namespace fastio_node

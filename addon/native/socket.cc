@@ -91,6 +91,11 @@ Napi::Value Shutdown(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), shutdown(IntOf(info[0]), SHUT_WR) < 0 ? -errno : 0);
 }
 
+// stopListening(fd): connections are refused from now on
+Napi::Value StopListening(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), shutdown(IntOf(info[0]), SHUT_RD) < 0 ? -errno : 0);
+}
+
 // closeNow(fd): for descriptors that no ring has an operation or a slot for
 Napi::Value CloseNow(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), close(IntOf(info[0])) < 0 ? -errno : 0);
@@ -116,6 +121,7 @@ void DefineSocketFunctions(Napi::Env env, Napi::Object exports) {
   exports.Set("listen", Napi::Function::New<ListenCall>(env, "listen"));
   exports.Set("endpoint", Napi::Function::New<Endpoint>(env, "endpoint"));
   exports.Set("shutdown", Napi::Function::New<Shutdown>(env, "shutdown"));
+  exports.Set("stopListening", Napi::Function::New<StopListening>(env, "stopListening"));
   exports.Set("closeNow", Napi::Function::New<CloseNow>(env, "closeNow"));
   exports.Set("setNoDelay", Napi::Function::New<SetNoDelay>(env, "setNoDelay"));
   exports.Set("setKeepAlive", Napi::Function::New<SetKeepAlive>(env, "setKeepAlive"));

@@ -27,7 +27,8 @@ beforeAll(async () => {
 it.each([
   ['ring', 17],
   ['safety', 18],
-  ['server', 20],
+  ['server', 12],
+  ['connection', 13],
 ])(
   'the addon passes %s with the module, and the kernel has nothing to say',
   async (name, tests) => {
