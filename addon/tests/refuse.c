@@ -7,7 +7,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -15,14 +14,29 @@ static int (*next_accept4)(int, struct sockaddr *, socklen_t *, int);
 static atomic_int left;
 static int refusal;
 
+/* Not strtol(): newer headers call it by a name that older C libraries lack; see native/glibc.cc. */
+static int number(const char **text)
+{
+	int value = 0;
+
+	while (**text >= '0' && **text <= '9' && value < 100000)
+		value = value * 10 + *(*text)++ - '0';
+	return value;
+}
+
 __attribute__((constructor)) static void begin(void)
 {
 	const char *wish = getenv("FASTIO_REFUSE");
-	int count = 0;
+	int count;
 
 	*(void **)&next_accept4 = dlsym(RTLD_NEXT, "accept4");
-	if (wish && sscanf(wish, "%d:%d", &count, &refusal) == 2)
-		atomic_store(&left, count);
+	if (!wish)
+		return;
+	count = number(&wish);
+	if (*wish++ != ':')
+		abort();
+	refusal = number(&wish);
+	atomic_store(&left, count);
 }
 
 int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
