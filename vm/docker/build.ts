@@ -28,6 +28,8 @@ export async function runnerImage(docker: Docker, { report, signal }: Work): Pro
   if (await hasImage(docker, tag)) return tag;
   report({ kind: 'stage', name: 'container image', detail: `${tag} on ${base}` });
   const lines: string[] = [];
+  // A step that fails is a message like others to dockerode, and then the stream ends well.
+  let failed: string | undefined;
   try {
     const messages = await orAbort(
       docker.buildImage(context.archive() as unknown as NodeJS.ReadableStream, {
@@ -42,10 +44,12 @@ export async function runnerImage(docker: Docker, { report, signal }: Work): Pro
       docker.modem.followProgress(
         messages,
         (error: Error | null) => {
-          if (error === null) resolve();
-          else reject(error);
+          if (error !== null) reject(error);
+          else if (failed !== undefined) reject(new Error(failed));
+          else resolve();
         },
         (message: BuildMessage) => {
+          failed ??= message.error;
           const text = (message.stream ?? message.error ?? message.status ?? '').trimEnd();
           if (text === '') return;
           lines.push(text);
