@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseAllDocuments } from 'yaml';
 import { resultsHash } from '../../suites/judge/results.js';
 import { loadResults } from '../../suites/schema/load.js';
 import { bootDocker } from '../../vm/docker/boot.js';
-import { ownerLabel } from '../../vm/docker/engine.js';
+import { explainEngine, ownerLabel } from '../../vm/docker/engine.js';
 import { FastioError } from '../../vm/errors.js';
 import { projectRoot } from '../../vm/paths.js';
 import { silent } from '../../vm/progress.js';
@@ -16,6 +16,7 @@ import type { Vm, VmSpec } from '../../vm/vm.js';
 import { deadline, until } from '../../vm/wait.js';
 import { writeTinySuite } from '../fixtures/tiny-suite.js';
 import { startEngine, type TestEngine } from './engine.js';
+import { clusterJob } from './job.js';
 
 const command = join(projectRoot, 'dist/cli/main.js');
 const spec: VmSpec = {
@@ -23,22 +24,32 @@ const spec: VmSpec = {
   ...{ forwards: [], kernelArgs: [], qemuArgs: [] },
 };
 
+/** How long an engine, and the first guest in it, may take to start from nothing, in milliseconds. */
+const startMs = 1_200_000;
+
 let engine: TestEngine;
 let scratch: string;
 let vm: Vm;
+/** Takes back what there is so far, even when the next thing could not be had. */
+const cleanUps: (() => unknown)[] = [];
 
+// Each part gives up by itself before jest does, which would leave it running.
 beforeAll(async () => {
-  engine = await startEngine();
+  engine = await startEngine(AbortSignal.timeout(startMs));
+  cleanUps.unshift(() => engine[Symbol.asyncDispose]());
   scratch = mkdtempSync(join(tmpdir(), 'fastio-docker-'));
+  chmodSync(scratch, 0o755);
+  cleanUps.unshift(() => {
+    rmSync(scratch, { recursive: true, force: true });
+  });
   process.env['DOCKER_HOST'] = engine.address;
   process.env['FASTIO_DOCKER_BASE'] = engine.base;
-  vm = await bootDocker(spec, bootOptions('first'));
-});
+  vm = await bootDocker(spec, { ...bootOptions('first'), signal: AbortSignal.timeout(startMs) });
+  cleanUps.unshift(() => vm[Symbol.asyncDispose]());
+}, 3 * startMs);
 
 afterAll(async () => {
-  await vm[Symbol.asyncDispose]();
-  await engine[Symbol.asyncDispose]();
-  rmSync(scratch, { recursive: true, force: true });
+  for (const cleanUp of cleanUps) await cleanUp();
 });
 
 function bootOptions(name: string) {
@@ -82,6 +93,11 @@ async function ended(child: ChildProcess): Promise<Ended> {
   child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
   const [code] = (await once(child, 'close')) as [number | null];
   return { code, stdout, stderr };
+}
+
+/** As an expectation of its status, but what it said is seen when it did not end well. */
+function expectGood({ code, stderr }: Pick<Ended, 'code' | 'stderr'>): void {
+  if (code !== 0) throw new Error(`ended with ${code ?? 'a signal'}:\n${stderr}`);
 }
 
 it('runs commands in a guest in a container, with input, status and kernel log', async () => {
@@ -146,8 +162,8 @@ it('measures the very same figures in a container as outside of it', async () =>
   const inside = await ended(startRun('docker', 7, 'inside'));
   const outside = await ended(startRun('native', 7, 'outside'));
 
-  expect(inside).toMatchObject({ code: 0 });
-  expect(outside).toMatchObject({ code: 0 });
+  expectGood(inside);
+  expectGood(outside);
   const [a, b] = [await loadResults(join(scratch, 'inside')), await loadResults(join(scratch, 'outside'))];
   expect(a.fingerprint.host).toMatchObject({ backend: 'docker' });
   expect(a.fingerprint.host['engine']).toMatch(/^Docker \d/);
@@ -157,30 +173,8 @@ it('measures the very same figures in a container as outside of it', async () =>
   console.log(`sha256 of the results inside and outside: ${resultsHash(a)} ${resultsHash(b)}`);
 });
 
-interface JobFile {
-  readonly spec: {
-    readonly completions: number;
-    readonly template: {
-      readonly spec: {
-        readonly containers: readonly {
-          readonly command: readonly string[];
-          readonly env: readonly { readonly name: string; readonly value: string }[];
-          readonly securityContext: {
-            readonly capabilities: { readonly add: readonly string[]; readonly drop: readonly string[] };
-          };
-        }[];
-      };
-    };
-  };
-}
-
 it('runs a shard as the cluster’s job does, with the same command, image and capabilities', async () => {
-  const text = readFileSync(join(projectRoot, 'deploy/job.yaml'), 'utf8');
-  const job = parseAllDocuments(text)
-    .map((document) => document.toJS() as { readonly kind: string } & JobFile)
-    .find(({ kind }) => kind === 'Job');
-  const container = job?.spec.template.spec.containers[0];
-  if (job === undefined || container === undefined) throw new Error('deploy/job.yaml has no job');
+  const { job, container } = clusterJob();
   const env = Object.fromEntries(container.env.map(({ name, value }) => [name, value]));
   expect(env['FASTIO_SHARDS']).toBe(`${job.spec.completions}`);
   const [image = ''] =
@@ -216,9 +210,8 @@ it('runs a shard as the cluster’s job does, with the same command, image and c
   const log = (await pod.logs({ stdout: true, stderr: true })).toString();
   await pod.remove();
 
-  expect({ StatusCode, log }).toMatchObject({ StatusCode: 0 });
-  const merged = await ended(start(['merge', 'job/shard-1', '--out', 'job-merged']));
-  expect(merged).toMatchObject({ code: 0 });
+  expectGood({ code: StatusCode, stderr: log });
+  expectGood(await ended(start(['merge', 'job/shard-1', '--out', 'job-merged'])));
 });
 
 it('ends with 3 when its container is killed in mid-run, and leaves nothing behind', async () => {
@@ -256,6 +249,41 @@ it('leaves no container behind when it is killed itself', async () => {
   const next = await bootDocker(spec, bootOptions('next'));
   await next[Symbol.asyncDispose]();
   expect(await containers()).toEqual(before);
+});
+
+it('says that the engine does not let this user in', async () => {
+  const socket = join(scratch, 'closed');
+  const listening = createServer().listen(socket);
+  await once(listening, 'listening');
+  chmodSync(socket, 0o000);
+  const args = [command, 'run', writeTinySuite(scratch, 1), '--backend', 'docker'];
+  // No mode keeps root out.
+  const user = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+  const child = spawn(process.execPath, args, {
+    ...{ cwd: scratch, env: { ...process.env, DOCKER_HOST: `unix://${socket}` }, ...user },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+
+  const { code, stderr } = await ended(child);
+  listening.close();
+
+  expect(stderr).toContain(`the container engine at unix://${socket} does not let this user in`);
+  expect(code).toBe(3);
+});
+
+it('says what to do when the engine’s machine lacks a device', async () => {
+  const [image = ''] = (await engine.docker.listImages()).flatMap(({ RepoTags }) => RepoTags ?? []);
+  const device = { PathOnHost: '/dev/fastio-nothing', PathInContainer: '/dev/kvm', CgroupPermissions: 'rw' };
+  const container = await engine.docker.createContainer({
+    ...{ Image: image, Entrypoint: ['true'], Labels: { [ownerLabel]: 'device' } },
+    HostConfig: { Devices: [device] },
+  });
+
+  const refused: unknown = await container.start().catch((error: unknown) => error);
+  await container.remove();
+
+  expect(explainEngine(refused)).toMatchObject({ code: 'ENGINE_REFUSED', remedy: 'Use --accel tcg.' });
+  expect(explainEngine(refused).message).toContain('/dev/fastio-nothing');
 });
 
 it('says what is missing: an engine, a base image', async () => {

@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Docker from 'dockerode';
 import { run, runOrThrow } from '../../vm/exec.js';
-import { deadline, until } from '../../vm/wait.js';
 import { FastioError } from '../../vm/errors.js';
+import { hostMirrors } from '../../vm/image/mirrors.js';
+import { deadline, until } from '../../vm/wait.js';
 
 /** A container engine for the tests, or the user's own. */
 export interface TestEngine extends AsyncDisposable {
@@ -24,11 +25,11 @@ const base = 'fastio-test-base:trixie';
 /**
  * Starts an engine of our own from Debian's packages, with all of its data below a temporary directory, and gives it a
  * base image made of Debian packages. Where DOCKER_HOST is set, or we are not root, the user's engine is taken, which
- * has to have, or to pull, the base that FASTIO_DOCKER_BASE names.
+ * has to have, or to pull, the base that FASTIO_DOCKER_BASE names. When the signal aborts, nothing of it stays.
  */
-export async function startEngine(): Promise<TestEngine> {
+export async function startEngine(signal: AbortSignal): Promise<TestEngine> {
   if (process.env['DOCKER_HOST'] !== undefined || process.getuid?.() !== 0) return await ownEngine();
-  await install('dockerd', ['docker.io', 'iptables']);
+  await install('dockerd', ['docker.io', 'iptables'], signal);
   const directory = await mkdtemp(join(tmpdir(), 'fastio-engine-'));
   const address = `unix://${directory}/sock`;
   const before = await forwardPolicy();
@@ -45,7 +46,6 @@ export async function startEngine(): Promise<TestEngine> {
   const stop = (): Promise<void> => stopEngine(daemon, directory, before);
   try {
     const docker = new Docker({ socketPath: join(directory, 'sock') });
-    const late = new FastioError('TIMEOUT', `dockerd does not answer:\n${log}`, 'Read its log.');
     const answers = async (): Promise<boolean> => {
       if (daemon.exitCode !== null) throw new Error(`dockerd ended with ${daemon.exitCode}:\n${log}`);
       return await docker.ping().then(
@@ -53,8 +53,12 @@ export async function startEngine(): Promise<TestEngine> {
         () => false,
       );
     };
-    await until(answers, { everyMs: 200, signal: deadline(upMs, late) });
-    await importBase(address, directory);
+    const late = new FastioError('TIMEOUT', 'dockerd does not answer', 'Read its log.');
+    const giveUp = AbortSignal.any([signal, deadline(upMs, late)]);
+    await until(answers, { everyMs: 200, signal: giveUp }).catch((error: unknown) => {
+      throw new Error(`dockerd did not start:\n${log}`, { cause: error });
+    });
+    await importBase(address, directory, signal);
     return { address, base, docker, [Symbol.asyncDispose]: stop };
   } catch (error) {
     await stop();
@@ -75,33 +79,24 @@ async function ownEngine(): Promise<TestEngine> {
 }
 
 /** Installs packages of the host's Debian unless the program is there. */
-async function install(program: string, packages: readonly string[]): Promise<void> {
-  if ((await run(['sh', '-c', `command -v ${program}`])).status === 0) return;
+async function install(program: string, packages: readonly string[], signal: AbortSignal): Promise<void> {
+  if ((await run(['sh', '-c', `command -v ${program}`], { signal })).status === 0) return;
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  await runOrThrow(['apt-get', 'update', '-qq'], { env });
-  await runOrThrow(['apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...packages], { env });
+  await runOrThrow(['apt-get', 'update', '-qq'], { env, signal });
+  await runOrThrow(['apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...packages], {
+    env,
+    signal,
+  });
 }
 
 /** Debian trixie from its packages: no registry is needed. */
-async function importBase(address: string, directory: string): Promise<void> {
-  await install('mmdebstrap', ['mmdebstrap']);
+async function importBase(address: string, directory: string, signal: AbortSignal): Promise<void> {
+  await install('mmdebstrap', ['mmdebstrap'], signal);
   const archive = join(directory, 'base.tar');
-  await runOrThrow([
-    'mmdebstrap',
-    '--quiet',
-    '--variant=minbase',
-    'trixie',
-    archive,
-    ...(await hostMirror()),
-  ]);
-  await runOrThrow(['docker', '--host', address, 'import', archive, base]);
+  const options = ['--quiet', '--variant=minbase', 'trixie', archive];
+  await runOrThrow(['mmdebstrap', ...options, ...hostMirrors().slice(0, 1)], { signal });
+  await runOrThrow(['docker', '--host', address, 'import', archive, base], { signal });
   await rm(archive);
-}
-
-/** The mirror the host uses, where it is a Debian. */
-async function hostMirror(): Promise<readonly string[]> {
-  const { hostMirrors } = await import('../../vm/image/mirrors.js');
-  return hostMirrors().slice(0, 1);
 }
 
 async function forwardPolicy(): Promise<string | undefined> {
