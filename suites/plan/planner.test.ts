@@ -143,13 +143,14 @@ it('shares a block among guests as evenly as may be under the virtual clock, and
   expect(bootsLeft(plan, 'wall').map(({ runs }) => runs)).toEqual(plan.blocks.map(({ runs }) => runs));
 });
 
-it('repeats a boot whole under the virtual clock, and only what is missing by the wall clock', async () => {
+it('repeats a boot whole under the virtual clock unless its runs were measured alone, and only what is missing by the wall clock', async () => {
   const plan = planRuns(await small(), options);
   const [first, ...others] = plan.blocks.map(({ runs }) => runs);
   const done = new Set(others.flat().map(({ id }) => id)).add(first?.[0]?.id ?? '');
 
-  const left = (clock: 'virtual' | 'wall'): unknown =>
-    bootsLeft(plan, clock, (id) => done.has(id)).map(({ runs }) => runs);
+  const left = (clock: 'virtual' | 'wall', alone = false): unknown =>
+    bootsLeft(plan, clock, (id) => (done.has(id) ? { alone } : undefined)).map(({ runs }) => runs);
   expect(left('virtual')).toEqual([first]);
+  expect(left('virtual', true)).toEqual(first?.slice(1).map((run) => [run]));
   expect(left('wall')).toEqual([first?.slice(1)]);
 });

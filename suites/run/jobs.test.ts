@@ -168,6 +168,35 @@ it('keeps finished runs when interrupted, and resumes without repeating them', a
   expect(results.progress).toMatchObject({ finished: 20, complete: true, resumed: true });
 });
 
+it('resumes runs that are measured alone because one failed, without repeating those that are done', async () => {
+  const stop = new AbortController();
+  const interrupt = new FastioError('INTERRUPTED', 'stopped by SIGINT', 'Resume.');
+  const wrongBytes = (program: string): boolean => program === 'fastio';
+  const first = virtual(
+    {
+      wrongBytes,
+      // The first guest's five runs, and three of them alone.
+      before: (job) => {
+        if (job === 4) stop.abort(interrupt);
+      },
+    },
+    { signal: stop.signal, jobs: 1 },
+  );
+  await expect(runSuites(first.options)).rejects.toMatchObject({ code: 'INTERRUPTED' });
+  const { failures, progress } = await loadResults(first.options.out);
+  const kept = progress.finished - failures.length;
+  expect([progress.finished, kept > 0]).toEqual([3, true]);
+
+  const again = fakeJobs({ wrongBytes });
+  const resumed = { ...first.options, resume: true, runJob: again.runJob };
+  const { results } = await runSuites({ ...resumed, signal: new AbortController().signal });
+  const { results: whole } = await runSuites(virtual({ wrongBytes }).options);
+
+  expect(again.count()).toBe(5 - kept + 3 * 6);
+  const figures = ({ points }: typeof whole): unknown => points.map(({ summary }) => summary);
+  expect(figures(results)).toEqual(figures(whole));
+});
+
 it('hands servers their padding, conf and pid, and leaves logs behind', async () => {
   const { jobs, options } = virtual();
 

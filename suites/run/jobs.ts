@@ -32,7 +32,7 @@ import { guestFailure, isGuestTrouble, numberRuns, startedOf } from './runner.js
  */
 export async function runJobs(runner: RunnerOptions): Promise<void> {
   const { plan, options, store, suites } = runner;
-  const waiting = [...bootsLeft(plan, 'virtual', (id) => store.records.has(id))];
+  const waiting = [...bootsLeft(plan, 'virtual', (id) => store.records.get(id)?.host)];
   // One failing lane stops the others: they would measure for nothing.
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
@@ -84,12 +84,13 @@ async function filesOf({
 }
 
 /** Measures runs in one guest; when one of them fails, each again in a guest of its own, so that none suffers from another. */
-async function runBoot({ block, runs }: Boot, name: string, shared: Shared): Promise<void> {
+async function runBoot(boot: Boot, name: string, shared: Shared): Promise<void> {
+  const { block, runs, alone } = boot;
   const { options, suites, seed } = shared;
   const loaded = suites.find((suite) => suite.name === block.suite);
   if (loaded === undefined) throw new RangeError(`no suite ${block.suite}`);
   const commands = { ...options, loaded, seed };
-  const placed = placedRuns({ block, runs });
+  const placed = placedRuns(boot);
   const startedAt = new Date();
   const begun = performance.now();
   const result = await measure(block, placed, name, commands, shared);
@@ -108,7 +109,7 @@ async function runBoot({ block, runs }: Boot, name: string, shared: Shared): Pro
     });
     for (const run of runs) {
       options.signal.throwIfAborted();
-      await runBoot({ block, runs: [run] }, name, shared);
+      await runBoot({ block, runs: [run], alone: true }, name, shared);
     }
     return;
   }
@@ -117,7 +118,7 @@ async function runBoot({ block, runs }: Boot, name: string, shared: Shared): Pro
     for (const [place, outcome] of outcomes.entries()) {
       const one = placed[place];
       if (one === undefined) throw new RangeError(`no run at ${place}`);
-      await save(one, outcome, result, { loaded, startedAt, seconds }, shared);
+      await save(one, outcome, result, { loaded, startedAt, seconds, alone }, shared);
     }
   });
 }
@@ -170,16 +171,21 @@ async function save(
   { run, place }: PlacedRun,
   { failure, windows, log }: JobOutcome,
   result: MeasuredJob | FastioError,
-  about: { readonly loaded: LoadedSuite; readonly startedAt: Date; readonly seconds: number },
+  about: {
+    readonly loaded: LoadedSuite;
+    readonly startedAt: Date;
+    readonly seconds: number;
+    readonly alone: boolean;
+  },
   shared: Shared,
 ): Promise<void> {
   const { options, store, numbered } = shared;
-  const { loaded, startedAt, seconds } = about;
+  const { loaded, ...measured } = about;
   const started = startedOf(run, numbered);
   const counted =
     result instanceof FastioError ? [] : windowsOf(place, result, { loaded, profile: options.profile });
   const simulated = result instanceof FastioError ? null : costOf(counted);
-  const end = { failure, windows: [...windows], accel: 'tcg', startedAt, seconds, simulated };
+  const end = { failure, windows: [...windows], accel: 'tcg', ...measured, simulated };
   const record = recordOf(run, end);
   if (!(result instanceof FastioError)) shared.onGuest(factsOf(result, loaded, shared), started.index);
   await store.saveRunLog(run.id, log);

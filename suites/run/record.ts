@@ -51,6 +51,10 @@ export const RunRecord = z.strictObject({
   host: z.strictObject({
     startedAt: z.string(),
     seconds: z.number().describe('Wall-clock seconds, boot included.'),
+    alone: z
+      .boolean()
+      .default(false)
+      .describe('Measured again in a guest of its own, after it or another failed.'),
     windows: z
       .strictObject({ virtualSeconds: ns, wallSeconds: ns, cpuSeconds: ns })
       .nullable()
@@ -68,10 +72,11 @@ export function recordOf(
   end: Pick<RunRecord, 'failure' | 'windows' | 'accel'> & {
     readonly startedAt: Date;
     readonly seconds: number;
+    readonly alone?: boolean;
     readonly simulated?: RunRecord['host']['windows'];
   },
 ): RunRecord {
-  const { failure, windows, accel, startedAt, seconds, simulated } = end;
+  const { failure, windows, accel, startedAt, seconds, alone = false, simulated } = end;
   return {
     version: recordVersion,
     id: run.id,
@@ -84,7 +89,7 @@ export function recordOf(
     windows,
     accel,
     oversubscribed: run.point.placement.oversubscribed,
-    host: { startedAt: startedAt.toISOString(), seconds, windows: simulated ?? null },
+    host: { startedAt: startedAt.toISOString(), seconds, alone, windows: simulated ?? null },
   };
 }
 

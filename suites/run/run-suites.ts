@@ -106,7 +106,7 @@ async function runLoaded(
   };
   await save();
   let doneHere = 0;
-  const toDo = bootsLeft(plan, clock, (id) => store.records.has(id)).flatMap(({ runs }) => runs).length;
+  const toDo = bootsLeft(plan, clock, (id) => store.records.get(id)?.host).flatMap(({ runs }) => runs).length;
   const progress = (started: RunStarted): { elapsedSeconds: number; remainingSeconds: number } => {
     const elapsedSeconds = (performance.now() - begun) / 1000;
     const perRun = doneHere === 0 ? plan.estimateSeconds / started.total : elapsedSeconds / doneHere;
@@ -225,7 +225,7 @@ function checkResumes(out: string, earlier: Results, plan: Plan, lockHash: strin
 
 function announce(plan: Plan, store: Store, clock: ClockName, seed: number, report: Report): void {
   const runs = plan.blocks.flatMap((block) => block.runs);
-  const boots = bootsLeft(plan, clock, (id) => store.records.has(id));
+  const boots = bootsLeft(plan, clock, (id) => store.records.get(id)?.host);
   const left = boots.flatMap((boot) => boot.runs).length;
   report({
     kind: 'plan',
