@@ -33,6 +33,8 @@ async function withServer(server: string, module: string, steps: string, args = 
     'set -eu',
     'ulimit -n 30000',
     `cd ${place}`,
+    // The server before may have left one, and the next empties it only once it runs.
+    `: >${server}.log`,
     `${server}-server --port 7700 --save '' --dbfilename ${server}.rdb ${args} --loadmodule ${place}/modules/fastio-${server}.so ${module} >${server}.log 2>&1 &`,
     'pid=$!',
     "trap 'kill -9 $pid 2>/dev/null; tail -n 20 *.log' EXIT",
