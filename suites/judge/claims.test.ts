@@ -184,6 +184,8 @@ it('sets requests per CPU beside those of another point under the same condition
   expect(judge(pair, [own, withPerCpu(other, figure(85_000, 100))])?.verdict).toBe('FAIL');
   expect(judge(pair, [own, withPerCpu(other, figure(80_000, 0, 'none'))])?.verdict).toBe('NOT COMPARABLE');
   expect(judge(pair, [own, { ...other, connections: 100 }])?.verdict).toBe('NOT COMPARABLE');
+  const idle = { ...other, status: 'invalid' as const, reasons: ['the generator was the bottleneck'] };
+  expect(judge(pair, [own, idle])).toMatchObject({ verdict: 'NOT COMPARABLE', reason: idle.reasons[0] });
 });
 
 it('judges ratios on any hardware, but not under emulation or with too few CPUs', () => {

@@ -42,7 +42,8 @@ function judge(
       messageBytes === place.messageBytes &&
       rate === null,
   );
-  const { verdict, reason } = verdictOf(claim, found, workers, measured, conditions);
+  const involved = claim.metric === 'perCpuRatioToPoint' ? [...found, otherOf(claim, points)] : found;
+  const { verdict, reason } = verdictOf(claim, involved, measured, conditions);
   const { kind, id, title, metric, suite, published, tolerance, direction, source } = claim;
   return {
     kind,
@@ -86,6 +87,14 @@ function find(points: readonly Point[], suite: string, place: Place): Point | un
   );
 }
 
+/** The point that a claim's own is set against. */
+function otherOf(
+  { suite, point, against }: Extract<Claim, { metric: 'perCpuRatioToPoint' }>,
+  points: readonly Point[],
+): Point | undefined {
+  return find(points, suite, { ...point, ...against });
+}
+
 /** The claim's figure, or why there is none. */
 function measure(
   claim: Claim,
@@ -95,8 +104,8 @@ function measure(
   if (claim.metric === 'slopePerWorker') return slopeOf(claim, found);
   if (claim.metric === 'p99RatioToBaseline') return p99RatioOf(found[0], points);
   if (claim.metric === 'perCpuRatioToPoint') {
-    const other = find(points, claim.suite, { ...claim.point, ...claim.against });
-    return quotient(found[0]?.summary?.requestsPerSecondPerCpu, other?.summary?.requestsPerSecondPerCpu);
+    const other = otherOf(claim, points)?.summary;
+    return quotient(found[0]?.summary?.requestsPerSecondPerCpu, other?.requestsPerSecondPerCpu);
   }
   const figure = found[0]?.summary?.[claim.metric];
   if (figure === undefined || figure === null) return 'no figure';
@@ -162,12 +171,10 @@ const notComparable = (reason: string): Judgement => ({ verdict: 'NOT COMPARABLE
 function verdictOf(
   claim: Claim,
   found: readonly (Point | undefined)[],
-  workers: readonly number[],
   measured: Measured | string,
   conditions: Conditions,
 ): Judgement {
-  const missing = workers.filter((_, index) => found[index] === undefined);
-  if (missing.length > 0) return notComparable('its point is not part of the profile that was run');
+  if (found.includes(undefined)) return notComparable('its point is not part of the profile that was run');
   const failed = found.find((point) => point?.status === 'failed');
   if (failed !== undefined) {
     return { verdict: 'FAIL', reason: `the point failed: ${failed.reasons[0] ?? 'see its log'}` };
