@@ -89,6 +89,8 @@ export type RunJob = (
   clock: { readonly seed: number; readonly costProfile: string; readonly profile: boolean },
   watch: Watch & {
     readonly name: string;
+    /** How many times as long as usual the job may take. */
+    readonly patience: number;
     /** Called, sooner or later, with each step the job begins. */
     readonly onStep: (group: string, step: string) => void;
   },

@@ -45,7 +45,7 @@ export interface JobResult {
   readonly qemuVersion: string;
 }
 
-/** How the guest of a job is booted. */
+/** How the guest of a job is booted; `patience` multiplies the half hour that a job has. */
 export interface JobBoot extends Omit<BootOptions, 'accel' | 'requireAccel' | 'detach'> {
   readonly bootVm: BootVm;
   /** Called with each step the job begins, about when it does. */
@@ -70,7 +70,7 @@ export async function runJob(
   clock: Omit<ClockOptions, 'pace' | 'statsFile'>,
   boot: JobBoot,
 ): Promise<JobResult> {
-  const { bootVm, onStep, ...options } = boot;
+  const { bootVm, onStep, patience: asked = 1, ...options } = boot;
   const work = { report: boot.report, signal: boot.signal };
   const directory = await mkdtemp(join(runDir(), 'job-'));
   const watch = onStep && watchSteps(join(guestDirectory(boot.name), 'console.log'), onStep);
@@ -86,7 +86,12 @@ export async function runJob(
       // The last -initrd counts.
       qemuArgs: [...machine.spec.qemuArgs, '-initrd', initrd],
     };
-    await using vm = await bootVm(withJob, { ...options, accel: 'tcg', requireAccel: false, patience });
+    await using vm = await bootVm(withJob, {
+      ...options,
+      accel: 'tcg',
+      requireAccel: false,
+      patience: patience * asked,
+    });
     const out = join(directory, 'out');
     await vm.pull(guestOut, out, { signal: boot.signal });
     const symbols = job.symbols === true ? (await vm.exec(['cat', '/proc/kallsyms'], options)).stdout : '';
