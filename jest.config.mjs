@@ -41,6 +41,12 @@ export default {
     },
     {
       ...shared,
+      displayName: 'vagrant',
+      testMatch: ['<rootDir>/test/vagrant/**/*.test.ts'],
+      setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],
+    },
+    {
+      ...shared,
       displayName: 'clock',
       testMatch: ['<rootDir>/test/clock/**/*.test.ts'],
       setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],

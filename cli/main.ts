@@ -166,6 +166,20 @@ for (const [name, description] of [
     );
 }
 image
+  .command('box')
+  .description('write a Vagrant box (libvirt) of the image, with FastIO’s module loaded at boot')
+  .addOption(
+    new Option('--arch <arch>', 'architecture of the guest')
+      .choices(architectures)
+      .default(process.arch === 'arm64' ? 'arm64' : 'x86_64', 'this machine’s'),
+  )
+  .addOption(new Option('--kernel <series>', 'kernel series').choices(kernels).default('6.12'))
+  .option('--out <file>', 'file to write', 'fastio.box')
+  .action(
+    (options: { arch: (typeof architectures)[number]; kernel: (typeof kernels)[number]; out: string }) =>
+      act(async (c) => (await import('./commands/box.js')).imageBox(options, c)),
+  );
+image
   .command('lock')
   .description('write the lock files anew from today’s Debian (needs apt)')
   .argument('[id...]', 'lock files, such as guest-arm64; all without one')
