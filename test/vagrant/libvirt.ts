@@ -12,7 +12,7 @@ export interface TestLibvirt extends AsyncDisposable {
 }
 
 /** Names of what Vagrant makes in it for us. */
-export const names = { pool: 'fastio-test', network: 'fastio-test' } as const;
+export const names = { pool: 'fastio-test', network: 'fastio-test', prefix: 'fastio-test-' } as const;
 
 const upMs = 60_000;
 const downMs = 30_000;
@@ -86,8 +86,10 @@ async function answers(uri: string): Promise<boolean> {
 
 /** Takes out what an earlier test, or this one, left; not being there is fine. */
 async function removeOurs(uri: string): Promise<void> {
-  const { network, pool } = names;
+  const { network, pool, prefix } = names;
   for (const command of [
+    ['destroy', `${prefix}default`],
+    ['undefine', `${prefix}default`],
     ['net-destroy', network],
     ['net-undefine', network],
     ['pool-destroy', pool],

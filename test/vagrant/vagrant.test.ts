@@ -8,6 +8,8 @@ import { names, startLibvirt, type TestLibvirt } from './libvirt.js';
 
 /** How long the packages, libvirt and the box may take to be there, in milliseconds. */
 const startMs = 1_200_000;
+/** How long one command of Vagrant's may take, in milliseconds: starting the guest, above all. */
+const commandMs = 900_000;
 
 let libvirt: TestLibvirt;
 let scratch: string;
@@ -34,9 +36,11 @@ beforeAll(async () => {
     `Vagrant.configure('2') do |config|
   config.vm.provider :libvirt do |libvirt|
     libvirt.uri = '${libvirt.uri}'
+    libvirt.default_prefix = '${names.prefix}'
     libvirt.storage_pool_name = '${names.pool}'
     libvirt.management_network_name = '${names.network}'
     libvirt.management_network_address = '192.168.199.0/24'
+    libvirt.serial type: 'file', source: { path: '${join(scratch, 'console')}' }
   end
 end
 `,
@@ -57,6 +61,7 @@ async function makeBox(out: string): Promise<void> {
 async function vagrant(...args: readonly string[]): Promise<RunResult> {
   return await run(['vagrant', ...args], {
     cwd: projectRoot,
+    signal: AbortSignal.timeout(commandMs),
     env: {
       ...process.env,
       FASTIO_BOX: box,
@@ -65,6 +70,11 @@ async function vagrant(...args: readonly string[]): Promise<RunResult> {
       VAGRANT_CHECKPOINT_DISABLE: '1',
     },
   });
+}
+
+/** The last lines that the guest wrote to its console. */
+async function console(): Promise<string> {
+  return (await run(['tail', '-n', '40', join(scratch, 'console')])).stdout;
 }
 
 it('accepts the Vagrantfile', async () => {
@@ -84,7 +94,7 @@ it('says that a box in a closed directory cannot be used, and how to open it', a
 
 it('brings up a guest with FastIO loaded, which serves, halts and is gone', async () => {
   const up = await vagrant('up', '--provider', 'libvirt');
-  expect(up).toMatchObject({ status: 0 });
+  if (up.status !== 0) throw new Error(`${up.stdout}${up.stderr}${await console()}`);
 
   const device = await vagrant('ssh', '-c', 'ls -l /dev/fastio && cat /proc/modules && dmesg');
   const echo = await vagrant('ssh', '-c', serve);
@@ -99,8 +109,9 @@ it('brings up a guest with FastIO loaded, which serves, halts and is gone', asyn
   expect(echo.stdout).toMatch(/"requests": ?[1-9]/);
   expect(halted).toMatchObject({ status: 0 });
   expect(destroyed).toMatchObject({ status: 0 });
-  const { stdout } = await run(['virsh', '-c', libvirt.uri, 'list', '--all', '--name']);
-  expect(stdout).not.toContain('fastio');
+  const left = await run(['virsh', '-c', libvirt.uri, 'list', '--all', '--name']);
+  expect(left.status).toBe(0);
+  expect(left.stdout).not.toContain(names.prefix);
 });
 
 it('does not replace a box that is there', async () => {
