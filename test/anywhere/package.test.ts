@@ -27,7 +27,8 @@ beforeAll(async () => {
     ['--seed', '7', '--shard', '1/2', '--out', 'one'],
     ['--seed', '7', '--shard', '2/2', '--out', 'two'],
   ]) {
-    const { status, stderr } = await fastio('run', './tiny.yaml', '--clock', 'virtual', ...args);
+    const how = ['--profile', 'quick', '--clock', 'virtual'];
+    const { status, stderr } = await fastio('run', './tiny.yaml', ...how, ...args);
     if (status !== 0) throw new Error(`fastio run ${args.join(' ')}: status ${status}\n${stderr}`);
   }
 });
@@ -58,6 +59,13 @@ it('holds no tests’ programs and no TypeScript, and both licences', () => {
   expect(files).toEqual(
     expect.arrayContaining(['LICENSE', 'LICENSES/GPL-2.0.txt', 'kmod/Kbuild', 'Dockerfile']),
   );
+});
+
+it('finds outside of the repository that a run works', async () => {
+  const { status, stdout, stderr } = await fastio('doctor');
+
+  expect(`${stdout}${stderr}`).toContain('a run works here');
+  expect(status).toBe(0);
 });
 
 it('measures outside of the repository, with a report', async () => {
@@ -98,16 +106,21 @@ it('refuses shards that do not make a whole, and says which', async () => {
   expect(wrong.stderr).toContain('Expected I/N with I from 1 to N.');
 });
 
-it('refuses shards of another seed', async () => {
+it.each([
+  ['seed', 8],
+  ['lockHash', 'f00d'],
+])('refuses shards of another %s', async (key, other) => {
   const file = join(elsewhere, 'two/results.json');
   const text = readFileSync(file, 'utf8');
-  writeFileSync(file, text.replace('"seed": 7', '"seed": 8'));
+  const results = JSON.parse(text) as Record<string, unknown>;
+  writeFileSync(file, JSON.stringify({ ...results, [key]: other }));
 
-  const { status, stderr } = await fastio('merge', 'one', 'two', '--out', 'mixed');
+  const { status, stderr } = await fastio('merge', 'one', 'two', '--out', `mixed-${key}`);
 
   writeFileSync(file, text);
+  const [found, expected] = [JSON.stringify(other), JSON.stringify(results[key])];
+  expect(stderr).toContain(`two/results.json: ${key}: found ${found}, expected ${expected} as in one`);
   expect(status).toBe(2);
-  expect(stderr).toContain('two/results.json: seed: found 8, expected 7 as in one');
 });
 
 it('packs the same bundle twice, which says whether it is whole', async () => {

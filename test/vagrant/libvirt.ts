@@ -41,15 +41,20 @@ export async function startLibvirt(directory: string, signal: AbortSignal): Prom
   try {
     if (!own) {
       const config = join(directory, 'libvirtd.conf');
-      await writeFile(config, `unix_sock_dir = "${directory}"\nauth_unix_rw = "none"\n`);
+      // Whoever gets at the socket is root: nobody else may.
+      const access = 'auth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\nunix_sock_ro_perms = "0700"\n';
+      await writeFile(config, `unix_sock_dir = "${directory}"\n${access}`);
       daemons.push(daemon('virtlogd', ['--pid-file', join(directory, 'virtlogd.pid')]));
       daemons.push(daemon('libvirtd', ['--config', config, '--pid-file', join(directory, 'libvirtd.pid')]));
     }
     const late = new FastioError('TIMEOUT', 'libvirtd does not answer', 'Read what it says above.');
-    await until(() => answers(uri), {
-      everyMs: 500,
-      signal: AbortSignal.any([signal, deadline(upMs, late)]),
-    });
+    const up = async (): Promise<boolean> => {
+      if (daemons.some(({ exitCode }) => exitCode !== null)) {
+        throw new FastioError('TOOL_MISSING', 'libvirtd ended at once', 'Read what it says above.');
+      }
+      return await answers(uri);
+    };
+    await until(up, { everyMs: 500, signal: AbortSignal.any([signal, deadline(upMs, late)]) });
     await removeOurs(uri);
     const pool = join(directory, 'pool');
     await mkdir(pool);
