@@ -42,7 +42,7 @@ const scripts: readonly (readonly [name: string, mode: number])[] = [
   ['shutdown', 0o755],
   ['inittab', 0o644],
 ];
-const privateKey = 'id_ecdsa';
+const privateKey = 'id_rsa';
 /** Dates the box's own files: nothing in it depends on when it was made. */
 const epochSeconds = 0;
 
@@ -107,8 +107,8 @@ async function fillBox(
   const { signal } = work;
   const root = await toolsRoot('run', work);
   const key = join(directory, privateKey);
-  // PEM, which every version of Vagrant reads.
-  const keygen = ['-q', '-t', 'ecdsa', '-b', '256', '-m', 'PEM', '-N', '', '-C', 'box', '-f', key];
+  // RSA as PEM is what every version of Vagrant reads; net-ssh 7.0, Debian 12's, fails with ECDSA under OpenSSL 3.
+  const keygen = ['-q', '-t', 'rsa', '-b', '3072', '-m', 'PEM', '-N', '', '-C', 'box', '-f', key];
   await runOrThrow(toolCommand(root, 'ssh-keygen', keygen), { signal });
   const own = join(directory, 'box.squashfs');
   await squashPackages(
