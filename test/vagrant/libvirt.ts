@@ -15,7 +15,6 @@ export interface TestLibvirt extends AsyncDisposable {
 export const names = { pool: 'fastio-test', network: 'fastio-test', prefix: 'fastio-test-' } as const;
 
 const upMs = 60_000;
-const downMs = 30_000;
 const packages = [
   ...['vagrant', 'vagrant-libvirt', 'libvirt-daemon-system', 'libvirt-daemon-driver-qemu', 'libvirt-clients'],
   ...['dnsmasq-base', 'qemu-utils', process.arch === 'arm64' ? 'qemu-system-arm' : 'qemu-system-x86'],
@@ -81,8 +80,17 @@ async function install(signal: AbortSignal): Promise<void> {
   await runOrThrow(['apt-get', 'install', ...options, ...packages], { env, signal });
 }
 
+/**
+ * Starts a daemon as the second process of a PID namespace, which ends with this process, and with it all that the daemon
+ * started. The first one is a shell that reaps: libvirtd waits 15 s for each of its own children that nobody does,
+ * as in containers whose first process is no init.
+ */
 function daemon(program: string, args: readonly string[]): ChildProcess {
-  return spawn(`/usr/sbin/${program}`, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  const bound = ['--pdeathsig', 'KILL', 'unshare', '--pid', '--fork', '--kill-child', '--mount-proc'];
+  const shell = ['sh', '-c', '"$@" & wait $!', 'sh'];
+  return spawn('setpriv', [...bound, ...shell, `/usr/sbin/${program}`, ...args], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
 }
 
 async function answers(uri: string): Promise<boolean> {
@@ -102,11 +110,10 @@ async function removeOurs(uri: string): Promise<void> {
     await run(['virsh', '-c', uri, ...command]);
 }
 
+/** The namespace's end is that of all in it; unshare holds gentler signals off. */
 async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const ended = once(child, 'exit');
-  child.kill('SIGTERM');
-  const late = setTimeout(() => child.kill('SIGKILL'), downMs);
+  child.kill('SIGKILL');
   await ended;
-  clearTimeout(late);
 }
