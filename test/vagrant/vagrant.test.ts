@@ -73,7 +73,7 @@ async function vagrant(...args: readonly string[]): Promise<RunResult> {
 }
 
 /** The last lines that the guest wrote to its console. */
-async function console(): Promise<string> {
+async function lastConsoleLines(): Promise<string> {
   return (await run(['tail', '-n', '40', join(scratch, 'console')])).stdout;
 }
 
@@ -94,7 +94,7 @@ it('says that a box in a closed directory cannot be used, and how to open it', a
 
 it('brings up a guest with FastIO loaded, which serves, halts and is gone', async () => {
   const up = await vagrant('up', '--provider', 'libvirt');
-  if (up.status !== 0) throw new Error(`${up.stdout}${up.stderr}${await console()}`);
+  if (up.status !== 0) throw new Error(`${up.stdout}${up.stderr}${await lastConsoleLines()}`);
 
   const device = await vagrant('ssh', '-c', 'ls -l /dev/fastio && cat /proc/modules && dmesg');
   const echo = await vagrant('ssh', '-c', serve);
