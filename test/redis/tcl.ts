@@ -18,6 +18,7 @@ export const variants = {
   absent: 'backend kernel workers 2',
 } as const;
 export type Variant = keyof typeof variants;
+export const variantNames = Object.keys(variants) as readonly Variant[];
 
 export interface TclRun {
   readonly server: RedisServer;
@@ -28,6 +29,8 @@ export interface TclRun {
   readonly skip?: readonly string[];
   /** Files in parallel. */
   readonly clients: number;
+  /** Which of the ranges of ports to use, 0 to 3: runs side by side must not meet. Default: 0. */
+  readonly lane?: number;
   readonly flavour?: 'release' | 'asan';
 }
 
@@ -54,6 +57,9 @@ export interface Usage {
 
 const colours = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
 
+/** Ports of each lane: the cluster bus takes a server's port + 10,000. */
+const ports = { first: 21_111, lane: 2_000 };
+
 /** Runs files of a server's own test suite against Debian's unmodified binary, with the module or without. */
 export async function runTcl(spec: TclRun, work: Work): Promise<TclResult> {
   const modules = await redisModules(projectRoot, hostArchitecture(), work, spec.flavour);
@@ -67,6 +73,7 @@ export async function runTcl(spec: TclRun, work: Work): Promise<TclResult> {
       load === undefined ? [] : ['--config', 'loadmodule', `/modules/fastio-${spec.server}.so ${load}`];
     const argv = [
       ...['./runtest', '--clients', String(spec.clients), '--dont-clean', '--no-latency', '--durable'],
+      ...['--baseport', String(ports.first + (spec.lane ?? 0) * ports.lane), '--portcount', '1900'],
       ...loading,
       ...spec.files.flatMap((file) => ['--single', file]),
       ...(spec.skip ?? []).flatMap((name) => ['--skiptest', name]),
@@ -123,20 +130,38 @@ async function usage(directory: string): Promise<Usage> {
   return total;
 }
 
-/** Tests that the stock server passed and this one did not. */
-export function missing(stock: TclResult, other: TclResult): readonly string[] {
+/** Tests that the stock server passed and this one did not, as often as that happened. */
+export function missing(stock: readonly string[], passed: readonly string[]): readonly string[] {
   const left = new Map<string, number>();
-  for (const name of other.passed) left.set(name, (left.get(name) ?? 0) + 1);
-  return stock.passed.filter((name) => {
+  for (const name of passed) left.set(name, (left.get(name) ?? 0) + 1);
+  return stock.filter((name) => {
     const count = left.get(name) ?? 0;
     left.set(name, count - 1);
     return count <= 0;
   });
 }
 
-/** Whether connections went where the variant says. */
-export function isProven(variant: Variant, { used }: TclResult): boolean {
-  if (variant === 'stock') return used.servers === 0;
-  if (variant === 'absent') return used.attached === 0 && used.plain > 0;
-  return used.attached > 0 && used.attached + used.turnedAway === used.accepted && used.plain === 0;
+export function addUsage(a: Usage, b: Usage): Usage {
+  return {
+    servers: a.servers + b.servers,
+    accepted: a.accepted + b.accepted,
+    attached: a.attached + b.attached,
+    detached: a.detached + b.detached,
+    plain: a.plain + b.plain,
+    turnedAway: a.turnedAway + b.turnedAway,
+  };
+}
+
+/** What is wrong with where connections went, or nothing when they went where the variant says. */
+export function unproven(variant: Variant, used: Usage): string | undefined {
+  if (variant === 'stock')
+    return used.servers === 0 ? undefined : 'a module was loaded into the stock server';
+  if (variant === 'absent') {
+    if (used.attached > 0) return `${used.attached} connections went on rings without a device`;
+    return used.plain > 0 ? undefined : 'no connection was served';
+  }
+  if (used.plain > 0) return `${used.plain} connections were served through plain sockets`;
+  const astray = used.accepted - used.attached - used.turnedAway;
+  if (astray !== 0) return `${astray} of ${used.accepted} connections went neither on rings nor away`;
+  return used.attached > 0 ? undefined : 'no connection went on rings';
 }

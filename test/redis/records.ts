@@ -1,0 +1,100 @@
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { RedisServer } from '../../toolchain/redis.js';
+import type { Usage, Variant } from './tcl.js';
+import { variantNames } from './tcl.js';
+
+/** What one variant made of one file. */
+export interface FileResult {
+  /** Names of tests that passed at the first attempt; one that the file has twice stands there twice. */
+  readonly passed: readonly string[];
+  /** Those the stock server passed and this one only when the file was run again. */
+  readonly later: readonly string[];
+  /** Those the stock server passed and this one never. */
+  readonly lost: readonly string[];
+  /** Of the last attempt: names with their files, and exceptions that ended the file early. */
+  readonly failed: readonly string[];
+  /** Of all attempts. */
+  readonly used: Usage;
+}
+
+export interface FileRecord {
+  readonly server: RedisServer;
+  readonly file: string;
+  readonly results: Partial<Readonly<Record<Variant, FileResult>>>;
+}
+
+const pathOf = (directory: string, server: RedisServer, file: string): string =>
+  join(directory, server, `${file.replaceAll('/', '-')}.json`);
+
+/** What an earlier run left, or nothing. */
+export async function readRecord(
+  directory: string,
+  server: RedisServer,
+  file: string,
+): Promise<FileRecord | undefined> {
+  try {
+    return JSON.parse(await readFile(pathOf(directory, server, file), 'utf8')) as FileRecord;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+export async function writeRecord(directory: string, record: FileRecord): Promise<void> {
+  const path = pathOf(directory, record.server, record.file);
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(`${path}.new`, `${JSON.stringify(record, undefined, 1)}\n`);
+  await rename(`${path}.new`, path);
+}
+
+const letterOf = (variant: Variant): string => variant.slice(0, 1).toUpperCase();
+
+/** Every test the stock server passes, by file, with a letter for each variant that passes it as often. */
+export function passList(server: RedisServer, records: readonly FileRecord[]): string {
+  const legend = variantNames.map((variant) => `${letterOf(variant)} ${variant}`).join(', ');
+  const head = [
+    `Tests of ${server} that pass: ${legend}.`,
+    'In small letters: not at the first attempt. Minus: never. Dot: not run.',
+  ];
+  const lines = records.flatMap(({ file, results }) => {
+    const names = [...new Set(results.stock?.passed ?? [])].sort();
+    return ['', file, ...names.map((name) => `  ${marks(results, name)} ${name}`)];
+  });
+  return [...head, ...lines, ''].join('\n');
+}
+
+function marks(results: FileRecord['results'], name: string): string {
+  return variantNames
+    .map((variant) => {
+      const result = results[variant];
+      if (result === undefined) return '.';
+      if (result.lost.includes(name)) return '-';
+      return result.later.includes(name) ? letterOf(variant).toLowerCase() : letterOf(variant);
+    })
+    .join('');
+}
+
+/** A Markdown table: of each file, how many tests the stock server passes, and how many of those each variant. */
+export function passTable(records: readonly FileRecord[]): string {
+  const columns = ['file', ...variantNames];
+  const count = (record: FileRecord, variant: Variant): number | undefined => {
+    const result = record.results[variant];
+    const stock = record.results.stock?.passed.length ?? 0;
+    return result === undefined ? undefined : stock - result.lost.length;
+  };
+  const rows = records.map((record) => [
+    `\`${record.file}\``,
+    ...variantNames.map((variant) => String(count(record, variant) ?? '-')),
+  ]);
+  const sums = variantNames.map((variant) =>
+    String(records.reduce((sum, record) => sum + (count(record, variant) ?? 0), 0)),
+  );
+  const table = [
+    columns,
+    columns.map((_, index) => (index === 0 ? '---' : '--:')),
+    ...rows,
+    ['all', ...sums],
+  ];
+  return table.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
