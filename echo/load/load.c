@@ -90,7 +90,7 @@ static void parse(int argc, char **argv, struct settings *settings)
 	if (duration_given && requests_given)
 		die(EXIT_USAGE, "found --duration and --requests, expected one of them");
 	if (settings->pipeline > 1 && !protocol_can_pipeline(settings->protocol))
-		die(EXIT_USAGE, "--pipeline: found %llu with --protocol %s, expected ping, get or set",
+		die(EXIT_USAGE, "--pipeline: found %llu with --protocol %s, expected ping, get, set or mset",
 		    (unsigned long long)settings->pipeline, protocol_names[settings->protocol]);
 	if (settings->pipeline > 1 && (requests_given || rate_given))
 		die(EXIT_USAGE, "found --pipeline with --%s, expected a closed loop with a --duration",

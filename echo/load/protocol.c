@@ -8,9 +8,11 @@
 
 /* mixed: requests from one SET to the next. */
 #define MIXED_PERIOD 11
+/* mset: keys of one request, as redis-benchmark has it. */
+#define MSET_KEYS 10
 #define END_BYTES 2
 
-const char *const protocol_names[] = { "echo", "ping", "get", "set", "incr", "lpush", "mixed", NULL };
+const char *const protocol_names[] = { "echo", "ping", "get", "set", "incr", "lpush", "mset", "mixed", NULL };
 
 __attribute__((format(printf, 3, 4))) static void shape_text(struct shape *shape, bool ends, const char *format, ...)
 {
@@ -68,9 +70,31 @@ static void get(struct exchange *exchange, uint32_t id, uint64_t key, uint32_t b
 	shape_message(&exchange->reply, key, bytes);
 }
 
+/* The last key gets the message, the others a byte. */
+static void mset(struct exchange *exchange, uint32_t id, uint64_t key, uint32_t bytes)
+{
+	struct shape *request = &exchange->request;
+	char pair[40];
+	int length;
+
+	shape_text(request, true, "*%u\r\n$4\r\nMSET\r\n", 1 + 2 * MSET_KEYS);
+	length = snprintf(pair, sizeof(pair), "$17\r\nfastio:%08x:0\r\n$1\r\n-\r\n", id);
+	for (unsigned int i = 0; i < MSET_KEYS - 1; i++) {
+		memcpy(request->text + request->text_bytes, pair, (size_t)length);
+		request->text[request->text_bytes + sizeof("$17\r\nfastio:00000000:") - 1] = (char)('1' + i);
+		request->text_bytes += (uint32_t)length;
+	}
+	request->text_bytes += (uint32_t)snprintf(request->text + request->text_bytes,
+						  sizeof(request->text) - request->text_bytes,
+						  "$15\r\nfastio:%08x\r\n$%u\r\n", id, bytes);
+	shape_message(request, key, bytes);
+	shape_text(&exchange->reply, false, "+OK\r\n");
+}
+
 bool protocol_can_pipeline(enum protocol protocol)
 {
-	return protocol == PROTOCOL_PING || protocol == PROTOCOL_GET || protocol == PROTOCOL_SET;
+	return protocol == PROTOCOL_PING || protocol == PROTOCOL_GET || protocol == PROTOCOL_SET ||
+	       protocol == PROTOCOL_MSET;
 }
 
 void protocol_exchange(enum protocol protocol, struct exchange *exchange, uint64_t seed, uint32_t id, uint64_t sequence,
@@ -105,6 +129,9 @@ void protocol_exchange(enum protocol protocol, struct exchange *exchange, uint64
 	case PROTOCOL_INCR:
 		command(&exchange->request, 2, "INCR", id, "");
 		shape_text(&exchange->reply, false, ":%llu\r\n", (unsigned long long)sequence + 1);
+		break;
+	case PROTOCOL_MSET:
+		mset(exchange, id, key, message_bytes);
 		break;
 	case PROTOCOL_LPUSH:
 		with_value(&exchange->request, "LPUSH", id, key, message_bytes);

@@ -5,8 +5,8 @@
  *
  *  - echo: the message, and the message.
  *  - RESP, the protocol of Redis and Valkey, one command a request: ping (PING with the message), get, set,
- *    incr, lpush, and mixed (one SET, then ten GETs, and so on). Each connection has a key of its own, so its
- *    replies depend on nobody else.
+ *    incr, lpush, mset (ten keys, of which the last gets the message), and mixed (one SET, then ten GETs, and
+ *    so on). Each connection has keys of its own, so its replies depend on nobody else.
  */
 #ifndef LOAD_PROTOCOL_H
 #define LOAD_PROTOCOL_H
@@ -22,6 +22,7 @@ enum protocol {
 	PROTOCOL_SET,
 	PROTOCOL_INCR,
 	PROTOCOL_LPUSH,
+	PROTOCOL_MSET,
 	PROTOCOL_MIXED,
 };
 extern const char *const protocol_names[];
@@ -36,7 +37,7 @@ extern const char *const protocol_names[];
  * @times: how often all of that, one after the other
  */
 struct shape {
-	char text[72];
+	char text[384];
 	uint32_t text_bytes, message_bytes;
 	uint64_t key;
 	bool ends;

@@ -227,6 +227,23 @@ static void protocol_looks_as_redis_documents_it(void)
 	EXPECT(!strncmp(exchange.reply.text, ":100\r\n", exchange.reply.text_bytes));
 }
 
+static void protocol_mset_sets_ten_keys_the_last_to_the_message(void)
+{
+	static const char begin[] = "*21\r\n$4\r\nMSET\r\n$17\r\nfastio:0000002a:1\r\n$1\r\n-\r\n$17\r\nfastio:0000002a:2\r\n";
+	static const char end[] = "$17\r\nfastio:0000002a:9\r\n$1\r\n-\r\n$15\r\nfastio:0000002a\r\n$20\r\n";
+	struct exchange exchange;
+	const struct shape *request = &exchange.request;
+
+	protocol_exchange(PROTOCOL_MSET, &exchange, 7, 42, 5, 20, 1);
+	EXPECT(request->text_bytes < sizeof(request->text));
+	EXPECT(!memcmp(request->text, begin, sizeof(begin) - 1));
+	EXPECT(!memcmp(request->text + request->text_bytes - (sizeof(end) - 1), end, sizeof(end) - 1));
+	EXPECT(shape_bytes(request) == request->text_bytes + 20 + 2 && request->key == pattern_key(7, 42, 5));
+	/* The largest message and the longest number of a connection fit as well. */
+	protocol_exchange(PROTOCOL_MSET, &exchange, 7, UINT32_MAX, 5, 1048576, 1);
+	EXPECT(request->text_bytes < sizeof(request->text));
+}
+
 /* Of mixed requests each GET has to return what the SET before it set. */
 static void protocol_mixed_reads_what_it_wrote(void)
 {
@@ -417,6 +434,7 @@ int main(void)
 		TEST(pattern_tells_whose_bytes_they_are),
 		TEST(pattern_of_another_message_is_noticed),
 		TEST(protocol_looks_as_redis_documents_it),
+		TEST(protocol_mset_sets_ten_keys_the_last_to_the_message),
 		TEST(protocol_mixed_reads_what_it_wrote),
 		TEST(protocol_is_the_same_in_pieces_and_every_wrong_byte_is_found),
 		TEST(outbox_keeps_every_byte_in_order),
