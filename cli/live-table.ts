@@ -9,7 +9,11 @@ interface Column {
 }
 
 const columns: readonly Column[] = [
-  { title: 'server', width: -18, cell: ({ server }) => server },
+  {
+    title: 'server',
+    width: -22,
+    cell: ({ server, request }) => (request === undefined ? server : `${server} ${request}`),
+  },
   { title: 'workers', width: 7, cell: ({ workers }) => String(workers) },
   { title: 'conn', width: 5, cell: ({ connections }) => String(connections) },
   { title: 'bytes', width: 7, cell: ({ messageBytes }) => String(messageBytes) },
@@ -71,6 +75,7 @@ export function liveTable(): LiveTable {
           a.suite.localeCompare(b.suite) ||
           a.connections - b.connections ||
           a.messageBytes - b.messageBytes ||
+          (a.request ?? '').localeCompare(b.request ?? '') ||
           a.server.localeCompare(b.server) ||
           a.workers - b.workers,
       );

@@ -1,6 +1,7 @@
 import { conditions, findings, headline, limitations } from '../suites/report/findings.js';
 import { conditionText, cpusUsed, elapsed, number } from '../suites/report/format.js';
 import type { ClaimResult, Figure, Point, Results, Verdict } from '../suites/schema/results.js';
+import { conditionKey } from '../suites/schema/results.js';
 
 /** Marks text with an SGR colour, or leaves it alone where there are no colours. */
 export type Paint = (sgr: string, text: string) => string;
@@ -85,9 +86,7 @@ function publishedFor(point: Point, claims: readonly ClaimResult[]): Published {
         claim.server === point.server &&
         claim.workers.length === 1 &&
         claim.workers[0] === point.workers &&
-        claim.connections === point.connections &&
-        claim.messageBytes === point.messageBytes &&
-        point.rate === null,
+        conditionKey(claim) === conditionKey(point),
     )?.published;
   return { rps: find('requestsPerSecond'), ratio: find('ratioToBaseline') };
 }

@@ -45,6 +45,8 @@ export type Progress =
       readonly workers: number;
       readonly connections: number;
       readonly messageBytes: number;
+      /** Kind of request, in suites that have several. */
+      readonly request?: string;
       readonly requestsPerSecond: ProgressFigure | null;
       readonly requestsPerSecondPerCpu: ProgressFigure | null;
       readonly ratioToBaseline: ProgressFigure | null;

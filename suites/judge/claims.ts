@@ -1,5 +1,6 @@
 import type { Claim } from '../schema/claims.js';
-import type { ClaimResult, Figure, Noise, Point, Verdict } from '../schema/results.js';
+import type { ClaimResult, ConditionPlace, Figure, Noise, Point, Verdict } from '../schema/results.js';
+import { conditionKey } from '../schema/results.js';
 import { mean } from '../statistics/bootstrap.js';
 import { fitLine } from '../statistics/line.js';
 import type { Conditions } from './comparable.js';
@@ -35,13 +36,7 @@ function judge(
   const workers = [place.workers].flat();
   const found = workers.map((n) => find(points, claim.suite, { ...place, workers: n }));
   const measured = measure(claim, found, points);
-  const band = noise.find(
-    ({ suite, connections, messageBytes, rate }) =>
-      suite === claim.suite &&
-      connections === place.connections &&
-      messageBytes === place.messageBytes &&
-      rate === null,
-  );
+  const band = noise.find((one) => one.suite === claim.suite && conditionKey(one) === conditionKey(place));
   const involved = claim.metric === 'perCpuRatioToPoint' ? [...found, otherOf(claim, points)] : found;
   const { verdict, reason } = verdictOf(claim, involved, measured, conditions);
   const { kind, id, title, metric, suite, published, tolerance, direction, source } = claim;
@@ -55,6 +50,7 @@ function judge(
     workers,
     connections: place.connections,
     messageBytes: place.messageBytes,
+    ...(place.request === undefined ? {} : { request: place.request }),
     published,
     tolerance,
     direction,
@@ -68,11 +64,9 @@ function judge(
   };
 }
 
-interface Place {
+interface Place extends ConditionPlace {
   readonly server: string;
   readonly workers: number;
-  readonly connections: number;
-  readonly messageBytes: number;
 }
 
 function find(points: readonly Point[], suite: string, place: Place): Point | undefined {
@@ -81,9 +75,7 @@ function find(points: readonly Point[], suite: string, place: Place): Point | un
       point.suite === suite &&
       point.server === place.server &&
       point.workers === place.workers &&
-      point.connections === place.connections &&
-      point.messageBytes === place.messageBytes &&
-      point.rate === null,
+      conditionKey(point) === conditionKey(place),
   );
 }
 
@@ -114,12 +106,7 @@ function measure(
 
 function p99RatioOf(point: Point | undefined, points: readonly Point[]): Measured | string {
   const base = points.find(
-    (other) =>
-      other.baseline &&
-      other.suite === point?.suite &&
-      other.connections === point.connections &&
-      other.messageBytes === point.messageBytes &&
-      other.rate === point.rate,
+    (other) => other.baseline && other.suite === point?.suite && conditionKey(other) === conditionKey(point),
   );
   return quotient(point?.summary?.p99Ns, base?.summary?.p99Ns);
 }

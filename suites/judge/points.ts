@@ -71,8 +71,9 @@ export function judgeCondition(
     true,
   );
   if (ratio === undefined || baseline === undefined) return { points, noise: [] };
-  const { connections, messageBytes, rate } = baseline;
-  return { points, noise: [{ suite: condition.suite, connections, messageBytes, rate, ratio }] };
+  const { connections, messageBytes, rate, request } = baseline;
+  const place = { connections, messageBytes, rate, ...(request === undefined ? {} : { request }) };
+  return { points, noise: [{ suite: condition.suite, ...place, ratio }] };
 }
 
 const signature = (records: readonly RunRecord[]): unknown => records.map(({ id, status }) => [id, status]);
@@ -86,7 +87,8 @@ function pointOf(
   base: readonly Sample[],
   setting: Setting,
 ): Point {
-  const { placement, id, suite, server, workers, connections, messageBytes, rate, baseline } = planned;
+  const { placement, id, suite, server, workers, connections, messageBytes, rate, request, baseline } =
+    planned;
   const ok = records.filter(isOk);
   const samples = samplesOf(ok);
   const failed = records.filter(({ status }) => status === 'failed');
@@ -103,6 +105,7 @@ function pointOf(
     connections,
     messageBytes,
     rate,
+    ...(request === undefined ? {} : { request }),
     loop: rate === null ? 'closed' : 'open',
     clock: setting.clock,
     accel: records[0]?.accel ?? '',

@@ -1,7 +1,8 @@
 import { expect, it } from '@jest/globals';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { scratch, smallSuite } from '../../test/suites/runs.js';
+import { askingSuite, scratch, smallSuite } from '../../test/suites/runs.js';
+import { loadWords } from '../run/commands.js';
 import { loadSuite } from '../schema/load.js';
 import type { LoadedSuite } from '../schema/load.js';
 import { bootsLeft } from './boots.js';
@@ -61,6 +62,43 @@ it('adds a baseline that the matrix does not name', async () => {
     'fastio x1',
     'fastio x2',
   ]);
+});
+
+it('gives each kind of request conditions, names and generator’s words of its own', async () => {
+  const suites = await small(askingSuite);
+  const [loaded] = suites;
+  if (loaded === undefined) throw new Error('no suite');
+
+  const { conditions, blocks } = planRuns(suites, options);
+
+  expect(conditions.map(({ id }) => id)).toEqual([
+    'c25-b64-get',
+    'c25-b64-get-deep',
+    'c50-b64-get',
+    'c50-b64-get-deep',
+  ]);
+  expect(conditions[1]?.points.map(({ id }) => id)).toContain('small/fastio/w2/c25/b64/get-deep');
+  const runs = blocks.flatMap((block) => block.runs);
+  expect(new Set(runs.map(({ id }) => id)).size).toBe(runs.length);
+  const asked = new Map(
+    runs.map((run) => [
+      run.point.request,
+      loadWords(
+        run,
+        0,
+        { loaded, profile: 'quick', clock: 'wall', seed: 1 },
+        { port: 1, pid: 2, timeoutMs: 3 },
+      )
+        .join(' ')
+        .replace(/.*--json - /, ''),
+    ]),
+  );
+  expect([...asked]).toEqual(
+    expect.arrayContaining([
+      ['get', '--protocol get'],
+      ['get-deep', '--protocol get --pipeline 16'],
+    ]),
+  );
 });
 
 it('interleaves: no contender is measured again before all others had their turn', async () => {

@@ -1,11 +1,11 @@
 import type { LoadedSuite } from '../schema/load.js';
 import { invalid } from '../schema/source.js';
-import type { ClockName, ProfileName } from '../schema/suite.js';
+import type { ClockName, ProfileName, SuiteMatrix } from '../schema/suite.js';
 import { profileName, profileOf, serverThreads } from '../schema/suite.js';
 
 /** One combination that gets figures of its own. */
 export interface PlannedPoint {
-  /** `echo/fastio/w3/c25/b64`, and `/r10000` in an open loop. */
+  /** `echo/fastio/w3/c25/b64`, and `/get` for a kind of request, `/r10000` in an open loop. */
   readonly id: string;
   readonly suite: string;
   readonly server: string;
@@ -14,6 +14,8 @@ export interface PlannedPoint {
   readonly messageBytes: number;
   /** Requests per second, or null in a closed loop. */
   readonly rate: number | null;
+  /** Which of the suite's load.requests; absent in suites that have none. */
+  readonly request?: string;
   readonly baseline: boolean;
   readonly placement: Placement;
 }
@@ -26,7 +28,7 @@ export interface Placement {
   readonly oversubscribed: boolean;
 }
 
-/** Points that share connections, message and rate, and so a baseline. */
+/** Points that share connections, message, kind of request and rate, and so a baseline. */
 export interface Condition {
   readonly id: string;
   readonly suite: string;
@@ -46,32 +48,27 @@ export function conditionsOf(
   const { suite, name, source } = loaded;
   const conditions = new Map<string, Map<string, PlannedPoint>>();
   profileOf(suite, profile).points.forEach((matrix, index) => {
-    for (const connections of matrix.connections) {
-      for (const messageBytes of matrix.messageBytes) {
-        for (const rate of matrix.rates ?? [null]) {
-          const place = { connections, messageBytes, rate };
-          const id = conditionId(place);
-          const points = conditions.get(id) ?? new Map<string, PlannedPoint>();
-          conditions.set(id, points);
-          const wanted = [
-            { server: suite.baseline.server, workers: suite.baseline.workers },
-            ...matrix.servers.flatMap((server) => matrix.workers.map((workers) => ({ server, workers }))),
-          ];
-          for (const { server, workers } of wanted) {
-            const point = { suite: name, server, workers, ...place };
-            const placement = placementOf(loaded, server, workers, force);
-            if (placement === undefined) {
-              throw invalid(source, [
-                {
-                  path: ['profiles', profileName(suite, profile), 'points', index, 'workers'],
-                  message: tooManyThreads(loaded, server, workers),
-                },
-              ]);
-            }
-            const baseline = server === suite.baseline.server && workers === suite.baseline.workers;
-            points.set(pointId(point), { ...point, id: pointId(point), baseline, placement });
-          }
+    for (const place of placesOf(matrix)) {
+      const id = conditionId(place);
+      const points = conditions.get(id) ?? new Map<string, PlannedPoint>();
+      conditions.set(id, points);
+      const wanted = [
+        { server: suite.baseline.server, workers: suite.baseline.workers },
+        ...matrix.servers.flatMap((server) => matrix.workers.map((workers) => ({ server, workers }))),
+      ];
+      for (const { server, workers } of wanted) {
+        const point = { suite: name, server, workers, ...place };
+        const placement = placementOf(loaded, server, workers, force);
+        if (placement === undefined) {
+          throw invalid(source, [
+            {
+              path: ['profiles', profileName(suite, profile), 'points', index, 'workers'],
+              message: tooManyThreads(loaded, server, workers),
+            },
+          ]);
         }
+        const baseline = server === suite.baseline.server && workers === suite.baseline.workers;
+        points.set(pointId(point), { ...point, id: pointId(point), baseline, placement });
       }
     }
   });
@@ -82,22 +79,37 @@ interface Place {
   readonly connections: number;
   readonly messageBytes: number;
   readonly rate: number | null;
+  readonly request?: string;
 }
 
-/** `c25-b64`, and `-r10000` in an open loop. */
-export function conditionId({ connections, messageBytes, rate }: Place): string {
-  return `c${connections}-b${messageBytes}${rate === null ? '' : `-r${rate}`}`;
+function placesOf(matrix: SuiteMatrix): readonly Place[] {
+  return matrix.connections.flatMap((connections) =>
+    matrix.messageBytes.flatMap((messageBytes) =>
+      (matrix.rates ?? [null]).flatMap((rate) => {
+        const place = { connections, messageBytes, rate };
+        return matrix.requests?.map((request) => ({ ...place, request })) ?? [place];
+      }),
+    ),
+  );
+}
+
+/** `c25-b64`, and `-get` for a kind of request, `-r10000` in an open loop. */
+export function conditionId({ connections, messageBytes, rate, request }: Place): string {
+  const kind = request === undefined ? '' : `-${request}`;
+  return `c${connections}-b${messageBytes}${kind}${rate === null ? '' : `-r${rate}`}`;
 }
 
 function pointId(point: Place & { suite: string; server: string; workers: number }): string {
-  const { suite, server, workers, connections, messageBytes, rate } = point;
-  return `${suite}/${server}/w${workers}/c${connections}/b${messageBytes}${rate === null ? '' : `/r${rate}`}`;
+  const { suite, server, workers, connections, messageBytes, rate, request } = point;
+  const kind = request === undefined ? '' : `/${request}`;
+  return `${suite}/${server}/w${workers}/c${connections}/b${messageBytes}${kind}${rate === null ? '' : `/r${rate}`}`;
 }
 
 /** `fastio x3, 25 connections, 64 B`, for people. */
 export function pointText(point: Place & { readonly server: string; readonly workers: number }): string {
   const rate = point.rate === null ? '' : `, ${point.rate} requests/s sent`;
-  return `${point.server} x${point.workers}, ${point.connections} connections, ${point.messageBytes} B${rate}`;
+  const kind = point.request === undefined ? '' : `, ${point.request}`;
+  return `${point.server} x${point.workers}, ${point.connections} connections, ${point.messageBytes} B${kind}${rate}`;
 }
 
 /** The generator keeps the last CPUs at every point, so that it is the same generator for all. */

@@ -7,6 +7,7 @@ const placeholders = {
     'connections',
     'messageBytes',
     'rate',
+    'request',
     'loadThreads',
     'loadCpus',
     'warmupMs',

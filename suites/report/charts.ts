@@ -1,5 +1,6 @@
 import type { TopLevelSpec } from 'vega-lite';
 import type { ClaimResult, Point, Results } from '../schema/results.js';
+import { conditionKey } from '../schema/results.js';
 import { conditionText } from './format.js';
 import { instructionChart, latencyChart, loadChart } from './latency-charts.js';
 import { drawSvg, ink, mutedInk, seriesColours } from './svg.js';
@@ -38,7 +39,8 @@ export async function drawCharts(results: Results): Promise<readonly Chart[]> {
 function byCondition(points: readonly Point[]): ReadonlyMap<string, readonly Point[]> {
   const groups = new Map<string, Point[]>();
   for (const point of points) {
-    const key = `${point.suite}-c${point.connections}-b${point.messageBytes}`;
+    const kind = point.request === undefined ? '' : `-${point.request}`;
+    const key = `${point.suite}-c${point.connections}-b${point.messageBytes}${kind}`;
     groups.set(key, [...(groups.get(key) ?? []), point]);
   }
   return groups;
@@ -100,12 +102,11 @@ function publishedLine(points: readonly Point[], claims: readonly ClaimResult[])
   if (base === undefined || scale === undefined) return [];
   return claims
     .filter(
-      ({ kind, metric, suite, connections, messageBytes }) =>
-        kind === 'published' &&
-        metric === 'ratioToBaseline' &&
-        suite === base.suite &&
-        connections === base.connections &&
-        messageBytes === base.messageBytes,
+      (claim) =>
+        claim.kind === 'published' &&
+        claim.metric === 'ratioToBaseline' &&
+        claim.suite === base.suite &&
+        conditionKey(claim) === conditionKey(base),
     )
     .flatMap(({ workers: [workers], published }) =>
       workers === undefined ? [] : [{ workers, value: published * scale }],

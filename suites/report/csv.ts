@@ -14,14 +14,14 @@ const figures = [
 /** One line per point; an interval takes three columns. */
 export function pointsCsv({ points }: Results): string {
   const head = [
-    'suite,server,workers,connections,messageBytes,rate,loop,clock,accel,status,comparable',
+    'suite,server,workers,connections,messageBytes,request,rate,loop,clock,accel,status,comparable',
     ...figures.map((name) => `${name},${name}Low,${name}High`),
     'samples,errors,reasons',
   ].join(',');
   const lines = points.map((point) => {
-    const { suite, server, workers, connections, messageBytes, rate, loop, clock, accel } = point;
+    const { suite, server, workers, connections, messageBytes, request, rate, loop, clock, accel } = point;
     return [
-      ...[suite, server, workers, connections, messageBytes, rate ?? '', loop, clock, accel],
+      ...[suite, server, workers, connections, messageBytes, request ?? '', rate ?? '', loop, clock, accel],
       ...[point.status, point.comparable],
       ...figures.flatMap((name) => ends(point.summary?.[name] ?? null)),
       ...[point.samples.length, point.errors, point.reasons.join('; ')],

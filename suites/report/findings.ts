@@ -1,5 +1,6 @@
 import { resultsHash } from '../judge/results.js';
 import type { ClaimResult, Figure, Noise, Point, Results } from '../schema/results.js';
+import { conditionKey } from '../schema/results.js';
 import { conditionText, elapsed, levelText, number, plural } from './format.js';
 
 /** What a person who reads nothing else should know. */
@@ -172,7 +173,7 @@ export function label({ title, workers }: Point): string {
 export function conditions(points: readonly Point[]): readonly (readonly Point[])[] {
   const groups = new Map<string, Point[]>();
   for (const point of points) {
-    const key = `${point.suite}/${point.connections}/${point.messageBytes}/${point.rate ?? 'closed'}`;
+    const key = `${point.suite}/${conditionKey(point)}`;
     groups.set(key, [...(groups.get(key) ?? []), point]);
   }
   return [...groups.values()];

@@ -50,14 +50,16 @@ export function bytes(count: number): string {
   return count >= 1_024 && count % 1_024 === 0 ? `${count / 1_024} KiB` : `${count} B`;
 }
 
-/** `25 connections, 64 B`, and the rate in an open loop. */
+/** `25 connections, 64 B`, and the kind of request, and the rate in an open loop. */
 export function conditionText({
   connections,
   messageBytes,
   rate,
-}: Pick<Point, 'connections' | 'messageBytes' | 'rate'>): string {
+  request,
+}: Pick<Point, 'connections' | 'messageBytes' | 'rate' | 'request'>): string {
   const sent = rate === null ? '' : `, ${number(rate)} requests/s sent`;
-  return `${connections} connection${connections === 1 ? '' : 's'}, ${bytes(messageBytes)}${sent}`;
+  const asked = request === undefined ? '' : `${request}, `;
+  return `${asked}${connections} connection${connections === 1 ? '' : 's'}, ${bytes(messageBytes)}${sent}`;
 }
 
 /** CPUs a point used: from its requests per second and those per CPU. */

@@ -1,5 +1,5 @@
 import type { PlannedRun } from '../plan/planner.js';
-import { fill } from '../plan/template.js';
+import { fill, wordsOf } from '../plan/template.js';
 import type { LoadedSuite } from '../schema/load.js';
 import type { ClockName, ProfileName, SuiteServer } from '../schema/suite.js';
 import { profileOf } from '../schema/suite.js';
@@ -59,13 +59,14 @@ export function loadWords(
 ): readonly string[] {
   const { load } = loaded.suite;
   const planned = profileOf(loaded.suite, profile);
-  const { workers, connections, messageBytes, rate, placement } = run.point;
+  const { workers, connections, messageBytes, rate, request, placement } = run.point;
   const values = {
     port: server.port,
     workers,
     connections,
     messageBytes,
     rate: rate ?? 0,
+    request: request ?? '',
     // A thread without a connection would be refused.
     loadThreads: Math.min(placement.loadCpus.length, connections),
     loadCpus: placement.loadCpus.join(','),
@@ -77,5 +78,9 @@ export function loadWords(
     seed: (seed + window) % 2 ** 31,
     clockHints: clock === 'virtual' ? '--clock-hints' : '',
   };
-  return [load.run, rate === null ? [] : load.openLoop].flatMap((part) => fill<'load'>(part, values));
+  // Words of the suite's own, which may hold placeholders themselves.
+  const asked = wordsOf(load.run).flatMap((word) =>
+    word === '{request}' ? wordsOf(load.requests?.[request ?? ''] ?? '') : [word],
+  );
+  return [asked, rate === null ? [] : load.openLoop].flatMap((part) => fill<'load'>(part, values));
 }

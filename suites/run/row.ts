@@ -1,6 +1,7 @@
 import type { Progress, ProgressFigure } from '../../vm/progress.js';
 import type { Claim } from '../schema/claims.js';
 import type { Point } from '../schema/results.js';
+import { conditionKey } from '../schema/results.js';
 
 /** The table's row of a point, with what was published for it. */
 export function rowOf(point: Point, claims: readonly Claim[]): Extract<Progress, { kind: 'row' }> {
@@ -14,8 +15,7 @@ export function rowOf(point: Point, claims: readonly Claim[]): Extract<Progress,
         claim.suite === point.suite &&
         claim.point.server === point.server &&
         claim.point.workers === point.workers &&
-        claim.point.connections === point.connections &&
-        claim.point.messageBytes === point.messageBytes,
+        conditionKey(claim.point) === conditionKey(point),
     )?.published ?? null;
   return {
     kind: 'row',
@@ -25,6 +25,7 @@ export function rowOf(point: Point, claims: readonly Claim[]): Extract<Progress,
     workers: point.workers,
     connections: point.connections,
     messageBytes: point.messageBytes,
+    ...(point.request === undefined ? {} : { request: point.request }),
     requestsPerSecond: figure(summary?.requestsPerSecond),
     requestsPerSecondPerCpu: figure(summary?.requestsPerSecondPerCpu),
     ratioToBaseline: figure(summary?.ratioToBaseline),

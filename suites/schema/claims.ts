@@ -5,6 +5,7 @@ const Condition = {
   server: Name,
   connections: z.number().int().min(1).max(limits.connections),
   messageBytes: z.number().int().min(1).max(limits.messageBytes),
+  request: Name.optional().describe('Kind of request, in suites that have load.requests.'),
 };
 
 const workers = z.number().int().min(1).max(limits.workers);

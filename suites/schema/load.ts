@@ -69,12 +69,12 @@ export async function loadClaims(
     if (suite === undefined) continue;
     const key = claim.metric === 'slopePerWorker' ? 'points' : 'point';
     const place = claim.metric === 'slopePerWorker' ? claim.points : claim.point;
-    const check = (path: string, { server, workers, connections, messageBytes }: Places): void => {
-      const isThere = (one: number): boolean =>
-        measures(suite, { server, workers: one, connections, messageBytes });
-      const missing = [workers].flat().filter((one) => !isThere(one));
+    const check = (path: string, { workers, ...where }: Places): void => {
+      const missing = [workers].flat().filter((one) => !measures(suite, { ...where, workers: one }));
       if (missing.length === 0) return;
-      const text = `${server} x${missing.join(', x')}, ${connections} connections, ${messageBytes} B`;
+      const { server, connections, messageBytes, request } = where;
+      const kind = request === undefined ? '' : `, ${request}`;
+      const text = `${server} x${missing.join(', x')}, ${connections} connections, ${messageBytes} B${kind}`;
       const message = `found ${text}, expected a point that suite "${claim.suite}" measures in some profile`;
       faults.push({ path: ['claims', index, path], message });
     };
@@ -94,16 +94,19 @@ interface Place {
   readonly workers: number;
   readonly connections: number;
   readonly messageBytes: number;
+  readonly request?: string | undefined;
 }
 
-function measures(suite: Suite, { server, workers, connections, messageBytes }: Place): boolean {
+function measures(suite: Suite, place: Place): boolean {
+  const { server, workers, connections, messageBytes, request } = place;
   const isBaseline = server === suite.baseline.server && workers === suite.baseline.workers;
   return profiles.some((profile) =>
     profileOf(suite, profile).points.some(
       (matrix) =>
         (isBaseline || (matrix.servers.includes(server) && matrix.workers.includes(workers))) &&
         matrix.connections.includes(connections) &&
-        matrix.messageBytes.includes(messageBytes),
+        matrix.messageBytes.includes(messageBytes) &&
+        (request === undefined ? matrix.requests === undefined : matrix.requests?.includes(request) === true),
     ),
   );
 }

@@ -60,7 +60,21 @@ const condition = {
   connections: count,
   messageBytes: count,
   rate: nullable(z.number()).describe('Requests per second sent; null in a closed loop.'),
+  request: z.string().optional().describe('Kind of request; absent in suites that have only one.'),
 };
+
+/** What points must share to have one baseline, and claims to be about a point. */
+export interface ConditionPlace {
+  readonly connections: number;
+  readonly messageBytes: number;
+  readonly rate?: number | null | undefined;
+  readonly request?: string | undefined;
+}
+
+/** Equal for equal conditions. Without a rate: a closed loop. */
+export function conditionKey({ connections, messageBytes, rate, request }: ConditionPlace): string {
+  return `c${connections}-b${messageBytes}${request === undefined ? '' : `-${request}`}-${rate ?? 'closed'}`;
+}
 
 const Point = z.strictObject({
   id: z.string(),
@@ -104,6 +118,7 @@ const ClaimResult = z.strictObject({
   workers: z.array(count),
   connections: count,
   messageBytes: count,
+  request: z.string().optional(),
   published: z.number(),
   tolerance: z.number(),
   direction: z.enum(directions),

@@ -98,6 +98,19 @@ const faults: readonly Fault[] = [
     says: 'workers[1]: found 9 workers, expected at most vm.cpus, which is 8',
   },
   {
+    name: 'requests that the suite does not define',
+    change: (text) => text.replace('messageBytes: [64]', 'messageBytes: [64], requests: [get]'),
+    at: 'requests: [get]',
+    says: 'found "get", expected none: the suite has no load.requests',
+  },
+  {
+    name: 'a kind of request left open',
+    change: (text) =>
+      text.replace('  format: fastio-load', "  format: fastio-load\n  requests: { get: '-g' }"),
+    at: 'servers: [epoll, fastio]',
+    says: 'found no requests, expected a list of some of load.requests: get',
+  },
+  {
     name: 'a server that is not defined',
     change: (text) => text.replace('servers: [epoll, fastio]', 'servers: [epoll, kqueue]'),
     at: 'kqueue',

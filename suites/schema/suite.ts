@@ -82,6 +82,7 @@ const Matrix = z
     connections: list(limits.connections),
     messageBytes: list(limits.messageBytes),
     rates: list(100_000_000).optional().describe('Requests per second sent (open loop). Without it: closed.'),
+    requests: z.array(Name).min(1).max(50).optional().describe('Names of load.requests: what is asked.'),
   })
   .describe('Every combination of these is a point.');
 
@@ -122,6 +123,12 @@ export const Suite = z
       .strictObject({
         run: Command.default(ownLoad),
         openLoop: Command.default('--rate {rate}').describe('Words added when the point has a rate.'),
+        requests: z
+          .record(Name, z.string().max(500))
+          .optional()
+          .describe(
+            'Kinds of requests, and the words that stand for {request} then. Points choose among them.',
+          ),
         format: z.enum(loadFormats).default('fastio-load').describe('How its output is read.'),
         threads: positive(limits.cpus)
           .default(4)
@@ -149,6 +156,9 @@ export const Suite = z
     }
     for (const part of ['run', 'openLoop'] as const) {
       for (const message of placeholderFaults(suite.load[part], 'load')) fault(['load', part], message);
+    }
+    for (const [name, words] of Object.entries(suite.load.requests ?? {})) {
+      for (const message of placeholderFaults(words, 'load')) fault(['load', 'requests', name], message);
     }
     for (const name of profiles) {
       const profile = suite.profiles[name];
@@ -210,6 +220,20 @@ function checkSourceKeys(
   }
 }
 
+function checkRequests(suite: Suite, path: PropertyKey[], { requests }: SuiteMatrix, fault: AddFault): void {
+  const known = Object.keys(suite.load.requests ?? {}).join(', ');
+  if (known !== '' && requests === undefined) {
+    fault(path, `found no requests, expected a list of some of load.requests: ${known}`);
+  }
+  requests?.forEach((request, at) => {
+    if (suite.load.requests?.[request] === undefined) {
+      const expected =
+        known === '' ? 'none: the suite has no load.requests' : `one of load.requests: ${known}`;
+      fault([...path, 'requests', at], `found "${request}", expected ${expected}`);
+    }
+  });
+}
+
 function checkProfile(
   suite: Suite,
   profile: ProfileName,
@@ -230,7 +254,9 @@ function checkProfile(
       matrix.workers.length *
       matrix.connections.length *
       matrix.messageBytes.length *
-      (matrix.rates?.length ?? 1);
+      (matrix.rates?.length ?? 1) *
+      (matrix.requests?.length ?? 1);
+    checkRequests(suite, path, matrix, fault);
     matrix.servers.forEach((server, at) => {
       if (suite.servers[server] === undefined) {
         fault(

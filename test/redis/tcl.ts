@@ -89,7 +89,14 @@ export async function runTcl(spec: TclRun, work: Work): Promise<TclResult> {
     const command = await root.command(sandbox, argv);
     const { status, stdout, stderr } = await run(command, { signal: work.signal });
     const output = `${stdout}${stderr}`.replaceAll(colours, '');
-    return { status, ...results(output), used: await usage(join(directory, 'tests/tmp')), output };
+    const found = results(output);
+    if (status !== 0 && found.failed.length === 0) {
+      const end = output.trimEnd().split('\n').slice(-10).join('\n');
+      throw new Error(
+        `${spec.server} ${spec.files.join(' ')}: runtest could not run, status ${status}:\n${end}`,
+      );
+    }
+    return { status, ...found, used: await usage(join(directory, 'tests/tmp')), output };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

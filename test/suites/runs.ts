@@ -50,6 +50,14 @@ profiles:
   paper: *profile
 `;
 
+/** The same with two kinds of requests. */
+export const askingSuite = smallSuite
+  .replace(
+    "--json -'",
+    "--json - {request}'\n  requests: { get: '--protocol get', get-deep: '--protocol get --pipeline 16' }",
+  )
+  .replaceAll('messageBytes: [64]', 'messageBytes: [64], requests: [get, get-deep]');
+
 export const smallClaims = `claims:
   - id: ratio-2
     title: Two kernel workers carry 1.95 times the requests of epoll
