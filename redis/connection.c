@@ -237,7 +237,7 @@ static void after_read(connection *conn)
 		detach(conn);
 	if (!flow->lane && has_nothing_left(flow))
 		become_plain(conn);
-	else
+	else if (flow->watch_write || !has_nothing_left(flow))
 		flow_requeue(core.rings, flow);
 }
 

@@ -179,6 +179,23 @@ static void broke(struct rings *rings, struct flow *flow, int error)
 	report(rings, flow);
 }
 
+/* Keeps a provided buffer until it is read. */
+static void keep(struct rings *rings, struct flow *flow, int32_t buffer, uint32_t length)
+{
+	struct lane *lane = flow->lane;
+
+	lane->length[buffer] = length;
+	lane->next[buffer] = -1;
+	if (flow->first < 0)
+		flow->first = buffer;
+	else
+		lane->next[flow->last] = buffer;
+	flow->last = buffer;
+	flow->received += length;
+	rings->counters.receives++;
+	rings->counters.received_bytes += length;
+}
+
 static void received(struct rings *rings, struct flow *flow, const struct fastio_cqe *cqe)
 {
 	struct lane *lane = flow->lane;
@@ -190,26 +207,25 @@ static void received(struct rings *rings, struct flow *flow, const struct fastio
 	if (fastio_cqe_has_bid(cqe)) {
 		int32_t buffer = fastio_cqe_bid(cqe);
 
-		lane->free--;
+		if (--lane->free < FLOW_BUFFERS_LOW)
+			lane_provide_more(lane);
 		if (cqe->res <= 0 || flow->closing) {
 			lane_give_back(lane, buffer);
 		} else {
-			lane->length[buffer] = (uint32_t)cqe->res;
-			lane->next[buffer] = -1;
-			if (flow->first < 0)
-				flow->first = buffer;
-			else
-				lane->next[flow->last] = buffer;
-			flow->last = buffer;
-			flow->received += (size_t)cqe->res;
-			rings->counters.receives++;
-			rings->counters.received_bytes += (uint64_t)cqe->res;
+			keep(rings, flow, buffer, (uint32_t)cqe->res);
+			/* All that is to be done about nearly every request. */
+			if (flow->receiving && flow->watch_read && !flow->detaching &&
+			    flow->received < FLOW_RECEIVE_MAX) {
+				flow_list_add(&rings->readable, &flow->readable);
+				return;
+			}
 		}
 	}
 	if (!cqe->res) {
 		flow->ended = true;
 	} else if (cqe->res == -ENOBUFS) {
 		rings->counters.starvations++;
+		lane_provide_more(lane);
 		if (!flow->closing)
 			flow_list_add(&lane->starved, &flow->starved);
 	} else if (cqe->res < 0 && cqe->res != -ECANCELED) {
@@ -318,6 +334,23 @@ static void send_next(struct flow *flow)
 	flow_issue(flow, FLOW_SEND);
 }
 
+/* Whether nothing is being sent or waits for that, so that whatever is small fits. */
+static bool is_idle(const struct flow *flow)
+{
+	return !flow->sending && !flow->out.length && !flow->next.length && !flow->detaching &&
+	       !(flow->wants & FLOW_SEND);
+}
+
+static size_t send_now(struct flow *flow, const void *data, size_t length)
+{
+	if (!reserve(&flow->out, length))
+		return 0;
+	memcpy(flow->out.at, data, length);
+	flow->out.length = (uint32_t)length;
+	flow_issue(flow, FLOW_SEND);
+	return length;
+}
+
 /**
  * flow_write - takes bytes to be sent
  *
@@ -327,6 +360,8 @@ size_t flow_write(struct rings *rings, struct flow *flow, const struct iovec *pa
 {
 	size_t length = 0, room, done = 0;
 
+	if (count == 1 && is_idle(flow) && parts->iov_len && parts->iov_len <= FLOW_SMALL_WRITE)
+		return send_now(flow, parts->iov_base, parts->iov_len);
 	for (int i = 0; i < count; i++)
 		length += parts[i].iov_len;
 	room = flow_room(rings, flow, length);
@@ -393,6 +428,13 @@ struct flow *flow_next_writable(struct rings *rings)
 
 /* ------------------------------------------------------------------ completions */
 
+/* Whether it is enough to note that all of a flow's bytes went out: nobody waits for that. */
+static bool is_all(const struct flow *flow)
+{
+	return flow->out_sent == flow->out.length && !flow->next.length && !flow->watch_write && !flow->shut &&
+	       !flow->lingering.after && flow->out.capacity <= BYTES_KEPT;
+}
+
 static void sent(struct rings *rings, struct flow *flow, int res)
 {
 	flow->sending = false;
@@ -402,6 +444,10 @@ static void sent(struct rings *rings, struct flow *flow, int res)
 		flow->out_sent += (uint32_t)res;
 		rings->counters.sends++;
 		rings->counters.sent_bytes += (uint64_t)res;
+		if (is_all(flow)) {
+			flow->out_sent = flow->out.length = 0;
+			return;
+		}
 	} else if (res != -ECANCELED && res != -EAGAIN) {
 		broke(rings, flow, res ? -res : EPIPE);
 	}

@@ -25,8 +25,14 @@
 #define FLOW_BUFFER_BYTES 8192
 /* Distance of two buffers: their beginnings, which all requests fill, fall into different cache sets. */
 #define FLOW_BUFFER_STRIDE (FLOW_BUFFER_BYTES + 128)
-/* Buffers of one lane, a power of two. */
+/* Buffers of one lane at most, a power of two. */
 #define FLOW_BUFFERS 512
+/*
+ * They are provided in steps, when fewer than so many are left: what is received next should go where something was
+ * received before, as long as that is enough.
+ */
+#define FLOW_BUFFERS_STEP 64
+#define FLOW_BUFFERS_LOW 16
 /* Bytes received but not read, from which on a flow stops receiving; at half of it it goes on. */
 #define FLOW_RECEIVE_MAX (256 * 1024)
 /* Smaller writes than this are taken even when the send buffer is full: callers do not expect less than all. */
@@ -137,7 +143,9 @@ struct rings_counters {
  * @memory: of the buffers
  * @next: by buffer: the one received after it, or -1
  * @length: by buffer: bytes received into it
- * @free: buffers that are the worker's
+ * @provided: buffers in use so far
+ * @free: of these, buffers that are the worker's
+ * @unpublished: of these, buffers that it has not been told of
  * @flows: attached
  * @unsubmitted: SQEs got since the last submit
  * @deferred: flows that found the SQ full
@@ -149,7 +157,7 @@ struct lane {
 	char *memory;
 	int32_t next[FLOW_BUFFERS];
 	uint32_t length[FLOW_BUFFERS];
-	unsigned int free, flows, unsubmitted;
+	unsigned int provided, free, unpublished, flows, unsubmitted;
 	struct flow_list deferred, starved;
 };
 
@@ -200,7 +208,9 @@ void rings_expire(struct rings *rings);
 void rings_drain(struct rings *rings, unsigned int limit_ms);
 void rings_stop(struct rings *rings);
 size_t rings_unsent(const struct rings *rings);
-bool rings_are_foreign(void);
+
+/* Set in children of the process that opened the rings. */
+extern bool rings_foreign;
 uint64_t rings_now_ms(void);
 
 /* flow.c */
@@ -253,6 +263,14 @@ void flow_completed(struct rings *rings, struct flow *flow, enum flow_tag tag, c
 void flow_catch_up(struct lane *lane);
 void flow_stop_lingering(struct rings *rings, struct flow *flow);
 void lane_give_back(struct lane *lane, int32_t buffer);
+void lane_publish(struct lane *lane);
+void lane_provide_more(struct lane *lane);
+
+/** rings_are_foreign - whether this is a child that must not touch them */
+static inline bool rings_are_foreign(void)
+{
+	return rings_foreign;
+}
 
 static inline void flow_list_init(struct flow_list *list)
 {

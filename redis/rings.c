@@ -10,25 +10,22 @@
 
 #include "flow.h"
 
-/* Completions taken in one go; the rest waits for the next round of the event loop. */
+/* Completions of a lane taken in one go; the rest waits for the next round of the event loop. */
 #define HARVEST_MAX 4096
+/* Completions after which the worker is told that there is room for more. */
+#define HARVEST_BATCH 64
+/* Buffers given back after which the worker is told, if the loop does not come round before. */
+#define PUBLISH_EVERY 16
 /* Operations that the main thread of a hybrid executes before it looks at the workers' rings again. */
 #define SELF_BATCH 8
 /* Looks at the rings between two at the clock. */
 #define SPINS_PER_CLOCK 16
 
-/* Set in children of the process that opened the rings. */
-static bool foreign;
+bool rings_foreign;
 
 static void became_child(void)
 {
-	foreign = true;
-}
-
-/** rings_are_foreign - whether this is a child that must not touch them */
-bool rings_are_foreign(void)
-{
-	return foreign;
+	rings_foreign = true;
 }
 
 static uint64_t now_us(void)
@@ -47,14 +44,39 @@ uint64_t rings_now_ms(void)
 
 /* ------------------------------------------------------------------ set-up */
 
-/** lane_give_back - a provided buffer is the worker's again */
+/** lane_publish - tells the worker of the buffers given back */
+void lane_publish(struct lane *lane)
+{
+	if (lane->unpublished && lane->bufs.ring)
+		fastio_bufs_publish(&lane->bufs);
+	lane->unpublished = 0;
+}
+
+/** lane_give_back - a provided buffer is the worker's again, as soon as lane_publish() has been called */
 void lane_give_back(struct lane *lane, int32_t buffer)
 {
 	if (!lane->bufs.ring) /* abandoned */
 		return;
 	fastio_bufs_add(&lane->bufs, lane_buffer(lane, buffer), FLOW_BUFFER_BYTES, (uint16_t)buffer);
-	fastio_bufs_publish(&lane->bufs);
 	lane->free++;
+	if (++lane->unpublished == PUBLISH_EVERY)
+		lane_publish(lane);
+}
+
+/** lane_provide_more - provides another step of buffers, if there are any */
+void lane_provide_more(struct lane *lane)
+{
+	int32_t end = (int32_t)lane->provided + FLOW_BUFFERS_STEP;
+
+	if (lane->provided == FLOW_BUFFERS || !lane->bufs.ring)
+		return;
+	for (int32_t i = (int32_t)lane->provided; i < end; i++) {
+		/* Else the worker would have to fault it in. */
+		*(volatile char *)lane_buffer(lane, i) = 0;
+		lane_give_back(lane, i);
+	}
+	lane->provided = (unsigned int)end;
+	lane_publish(lane);
 }
 
 static int open_lane(struct lane *lane, struct fastio_queue *queue, struct fastio_error *error)
@@ -77,8 +99,7 @@ static int open_lane(struct lane *lane, struct fastio_queue *queue, struct fasti
 		snprintf(error->message, sizeof(error->message), "cannot provide buffers: %s", fastio_strerror(ret));
 		return ret;
 	}
-	for (int32_t i = 0; i < FLOW_BUFFERS; i++)
-		lane_give_back(lane, i);
+	lane_provide_more(lane);
 	return 0;
 }
 
@@ -147,7 +168,7 @@ int rings_open(struct rings **rings, const struct rings_options *options, void (
 		ret = -ENOMEM;
 	for (unsigned int i = 0; !ret && i < made->nr_lanes; i++)
 		ret = open_lane(&made->lanes[i], &made->fio->queues[i], error);
-	if (!ret && !foreign)
+	if (!ret && !rings_foreign)
 		ret = -pthread_atfork(NULL, NULL, became_child);
 	if (ret) {
 		rings_close(made);
@@ -183,9 +204,11 @@ static void catch_up(struct rings *rings)
 /** rings_submit - makes everything visible to the workers. Returns 0 or -errno. */
 int rings_submit(struct rings *rings)
 {
-	catch_up(rings);
-	for (unsigned int i = 0; i < rings->nr_lanes; i++)
+	for (unsigned int i = 0; i < rings->nr_lanes; i++) {
+		lane_publish(&rings->lanes[i]);
 		rings->lanes[i].unsubmitted = 0;
+	}
+	catch_up(rings);
 	return fastio_submit_all(rings->fio);
 }
 
@@ -228,20 +251,34 @@ static void handle(struct rings *rings, const struct fastio_cqe *cqe)
 	rings->poll_ready = true;
 }
 
+static unsigned int harvest_lane(struct rings *rings, struct fastio_queue *queue)
+{
+	unsigned int count = 0;
+
+	while (count < HARVEST_MAX && fastio_peek(queue)) {
+		uint32_t batch = queue->cq_tail - queue->cq_head;
+
+		if (batch > HARVEST_BATCH)
+			batch = HARVEST_BATCH;
+		for (uint32_t i = 0; i < batch; i++)
+			handle(rings, &queue->cqes[(queue->cq_head + i) & (queue->cq_entries - 1)]);
+		fastio_seen_many(queue, batch);
+		count += batch;
+	}
+	return count;
+}
+
 /** rings_harvest - takes completions and tells their flows. Returns how many. */
 unsigned int rings_harvest(struct rings *rings)
 {
-	struct fastio_queue *queue;
-	struct fastio_cqe *cqe;
-	unsigned int count = 0;
+	unsigned int count = 0, found;
 
-	while (count < HARVEST_MAX && (cqe = fastio_next(rings->fio, &queue))) {
-		struct fastio_cqe copy = *cqe;
-
-		fastio_seen(queue);
-		handle(rings, &copy);
-		count++;
-	}
+	do {
+		found = 0;
+		for (unsigned int i = 0; i < rings->nr_lanes; i++)
+			found += harvest_lane(rings, &rings->fio->queues[i]);
+		count += found;
+	} while (found < HARVEST_MAX && rings->fio->clear_when_empty && fastio_emptied(rings->fio));
 	return count;
 }
 
