@@ -22,6 +22,7 @@
  * @tcp: the server's own connection type
  * @options: for rings_open()
  * @spin_us: how long the main thread polls before it sleeps, microseconds
+ * @hybrid: quarters of a worker's connections that the main thread's own ring gets; -1 leaves it to the number of workers
  * @port: of a listener of our own; 0 takes TCP's over
  * @accepted: connections that came to us
  * @plain: of these, those that were left to system calls from the beginning
@@ -34,7 +35,7 @@ struct core {
 	ConnectionType *tcp;
 	struct rings_options options;
 	unsigned int spin_us;
-	int port;
+	int hybrid, port;
 	unsigned long long accepted, plain, turned_away;
 };
 

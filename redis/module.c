@@ -6,6 +6,14 @@
 #include <link.h>
 #include <sched.h>
 
+/*
+ * The value of hybrid that leaves it to the number of workers. One worker alone has twice the work of the main thread,
+ * which then waits for it; with a ring of its own both are busy. Two workers keep the main thread busy by themselves.
+ */
+#define HYBRID_BY_WORKERS (-1)
+/* With a third of the connections on its own ring both have about the same to do (docs/redis.md). */
+#define HYBRID_BESIDE_ONE 2
+
 struct core core = {
 	.options = {
 		.workers = 1,
@@ -14,6 +22,7 @@ struct core core = {
 		.backend = FASTIO_BACKEND_KERNEL,
 	},
 	.spin_us = 20,
+	.hybrid = HYBRID_BY_WORKERS,
 };
 
 /* ------------------------------------------------------------------ options */
@@ -32,7 +41,7 @@ static const struct option_rule option_rules[] = {
 	[OPT_SPIN] = { "spin-us", 0, 1000000, true },
 	[OPT_IDLE] = { "idle-us", 0, FASTIO_MAX_IDLE_US, false },
 	[OPT_SEND] = { "send-buffer", 4096, 16 * 1024 * 1024, true },
-	[OPT_HYBRID] = { "hybrid", 0, FASTIO_SELF_WEIGHT_FULL, false },
+	[OPT_HYBRID] = { "hybrid", HYBRID_BY_WORKERS, FASTIO_SELF_WEIGHT_FULL, false },
 	[OPT_PORT] = { "port", 0, 65535, false },
 };
 
@@ -50,7 +59,7 @@ static long long get_option(enum option option)
 	case OPT_SEND:
 		return (long long)core.options.send_bytes;
 	case OPT_HYBRID:
-		return core.options.self_weight;
+		return core.hybrid;
 	case OPT_PORT:
 		return core.port;
 	}
@@ -75,7 +84,7 @@ static void set_option(enum option option, long long value)
 			core.rings->send_bytes = (size_t)value;
 		break;
 	case OPT_HYBRID:
-		core.options.self_weight = (unsigned int)value;
+		core.hybrid = (int)value;
 		break;
 	case OPT_PORT:
 		core.port = (int)value;
@@ -262,6 +271,10 @@ bool core_open(void)
 	core.owner = getpid();
 	atexit(at_server_exit);
 	core.options.flows_max = server.maxclients;
+	if (core.hybrid == HYBRID_BY_WORKERS)
+		core.options.self_weight = core.options.workers == 1 ? HYBRID_BESIDE_ONE : 0;
+	else
+		core.options.self_weight = (unsigned int)core.hybrid;
 	if (sysconf(_SC_NPROCESSORS_ONLN) == 1)
 		core.spin_us = 0;
 	pin();
@@ -385,11 +398,9 @@ static const char *refusal(MODULE_TYPE(Ctx) *ctx)
 {
 	if (!(MODULE(GetContextFlags)(ctx) & MODULE_CONST(CTX_FLAGS_SERVER_STARTUP)))
 		return "can be loaded only when the server starts: use loadmodule in its configuration";
-	if (server.sentinel_mode)
-		return "a Sentinel has no use for it";
 	if (strcmp(aeGetApiName(), "epoll"))
 		return "this server's event loop does not use epoll";
-	if (core.options.self_weight && !core.options.workers)
+	if (core.hybrid > 0 && !core.options.workers)
 		return "hybrid needs workers; with none it is inline anyway";
 	return NULL;
 }

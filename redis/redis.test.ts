@@ -108,6 +108,35 @@ it('refuses a server of another version, naming both', async () => {
   expect(running.log()).toMatch(/FastIO: found server version \d+\.\d+\.\d+, expected Redis 8\.0\.2/);
 });
 
+it('is left alone by a Sentinel, which serves as if it were not there', async () => {
+  await using running = await start({
+    server: 'valkey',
+    module: modes.workers,
+    args: ['--sentinel'],
+    configuration: 'dir /work',
+  });
+  const client = await running.client();
+
+  expect(await client.ask('PING')).toBe('PONG');
+  expect(await client.ask('MODULE', 'LIST')).toMatchObject({
+    error: expect.stringMatching(/unknown command/),
+  });
+  expect(running.log()).not.toContain('FastIO');
+});
+
+it('serves a ring from the main thread beside one worker, unless told otherwise', async () => {
+  for (const [module, mode] of [
+    ['backend user workers 1', 'hybrid'],
+    ['backend user workers 1 hybrid 0', 'workers'],
+    ['backend user workers 2', 'workers'],
+  ] as const) {
+    await using running = await start({ server: 'valkey', module });
+    expect(await (await running.client()).ask('PING')).toBe('PONG');
+
+    expect(await running.info('fastio')).toMatchObject({ fastio_mode: mode });
+  }
+});
+
 it('leaves connections to I/O threads where there are some, and says so', async () => {
   await using running = await start({ server: 'redis', module: modes.workers, args: ['--io-threads', '2'] });
 

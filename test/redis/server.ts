@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -18,6 +18,8 @@ export interface ServerSpec {
   /** Which server's module to load, when it shall be the wrong one. */
   readonly moduleOf?: RedisServer;
   readonly args?: readonly string[];
+  /** Text of a configuration file, which a Sentinel needs. Arguments come on top of it. */
+  readonly configuration?: string;
   readonly flavour?: 'release' | 'asan';
   /** Default: a free one. */
   readonly port?: number;
@@ -54,6 +56,9 @@ export async function startServer(spec: ServerSpec, work: Work): Promise<Running
     ASAN_OPTIONS: 'detect_leaks=1:quarantine_size_mb=4:verify_asan_link_order=0',
     LSAN_OPTIONS: 'exitcode=99',
   };
+  if (spec.configuration !== undefined) {
+    await writeFile(join(directory, 'server.conf'), `${spec.configuration}\n`);
+  }
   const command = await (
     await serverRoot(work)
   ).command(
@@ -66,7 +71,8 @@ export async function startServer(spec: ServerSpec, work: Work): Promise<Running
       env: { LC_ALL: 'C.UTF-8', ...(flavour === 'asan' ? asan : {}) },
     },
     [
-      ...[`${server}-server`, '--port', String(port), '--save', '', '--enable-debug-command', 'yes'],
+      ...[`${server}-server`, ...(spec.configuration === undefined ? [] : ['/work/server.conf'])],
+      ...['--port', String(port), '--save', '', '--enable-debug-command', 'yes'],
       ...['--repl-diskless-sync-delay', '0', ...(spec.args ?? []), ...loading],
     ],
   );
@@ -80,7 +86,8 @@ export async function startServer(spec: ServerSpec, work: Work): Promise<Running
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
       log += text;
-      if (log.includes('Ready to accept connections')) ready();
+      // The second is what a Sentinel says.
+      if (/Ready to accept connections|Sentinel ID is/.test(log)) ready();
     });
   }
   const ended = once(child, 'close').then(([status, signal]) => ({
