@@ -39,6 +39,23 @@ it('names points of its own suite in every target, and calls none of them publis
   expect(new Set(claims.map(({ kind }) => kind))).toEqual(new Set(['target']));
 });
 
+it('names points of the suites of Redis and Valkey in their targets, those of the quick profile among them', async () => {
+  const suites = await Promise.all(['redis', 'valkey'].map((name) => loadSuite(name)));
+
+  const { claims } = await loadClaims(join(suitesDir, 'redis-targets.yaml'));
+
+  expect(claims.map(({ id }) => id)).toEqual(
+    ['redis', 'valkey'].flatMap((server) => ['inline', '1', '2', '3'].map((which) => `${server}-${which}`)),
+  );
+  for (const { suite, name } of suites) {
+    expect(suite.baseline).toEqual({ server: name, workers: 1 });
+    expect(suite.profiles.quick.points.flatMap(({ servers }) => servers)).toEqual([
+      `${name}-inline`,
+      `${name}-fastio`,
+    ]);
+  }
+});
+
 it('carries the published figures digit for digit', async () => {
   const { claims } = await loadClaims();
   const published = claims
