@@ -14,13 +14,15 @@ export interface Placed {
   readonly to: string;
 }
 
-/** The echo servers and the generator, linked statically so that they run in any guest. */
+/** The echo servers, the generator and the one that measures under another's, linked statically so that they run in any guest. */
 export async function echoPrograms(
   projectRoot: string,
   arch: Arch,
   options: BuildOptions,
 ): Promise<readonly Placed[]> {
-  const outputs = ['epoll', 'io_uring', 'fastio', 'load'].map((name) => `echo/build/release-static/${name}`);
+  const outputs = ['epoll', 'io_uring', 'fastio', 'load', 'load_by'].map(
+    (name) => `echo/build/release-static/${name}`,
+  );
   const trees: readonly SourceTree[] = [
     { directory: join(projectRoot, 'echo'), mount: 'echo' },
     { directory: join(projectRoot, 'lib'), mount: 'lib' },

@@ -30,9 +30,12 @@ const servers: Portable = {
     ...redisServers.map((server) => `${server}-tools`),
   ],
   libraries: [...common.libraries, 'libatomic', 'libcap', 'libjemalloc', 'liblzf', 'libsystemd'],
-  // The one binary is all of the programs; its first argument's name says which.
+  // One binary is server and checkers; its first argument's name says which.
   programs: Object.fromEntries(
-    redisServers.map((server) => [`${server}-server`, `usr/bin/${server}-check-rdb`]),
+    redisServers.flatMap((server) => [
+      [`${server}-server`, `usr/bin/${server}-check-rdb`],
+      [`${server}-benchmark`, `usr/bin/${server}-benchmark`],
+    ]),
   ),
   files: [],
   prepare: [],
@@ -75,7 +78,7 @@ const node: Portable = {
   ],
 };
 
-/** Debian's Valkey and Redis. */
+/** Debian's Valkey and Redis, and their benchmark tools. */
 export const portableServers = (arch: Arch, work: Work): Promise<readonly Placed[]> =>
   portablePrograms(servers, arch, work);
 

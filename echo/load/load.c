@@ -15,6 +15,7 @@
  * By hand:  ./load -a 127.0.0.1:12345 -c 50 -l 512 -t 10
  */
 #define _GNU_SOURCE
+#include "hints.h"
 #include "load.h"
 #include "resolve.h"
 
@@ -120,22 +121,6 @@ static void parse(int argc, char **argv, struct settings *settings)
 		die(EXIT_USAGE, "--clock-hints: found another processor, expected arm64");
 #endif
 	resolve(settings->address, settings->host, sizeof(settings->host), &settings->port);
-}
-
-/* Asks a virtual clock, if there is one, for small or large steps. On hardware these hints do nothing. */
-static void clock_hint(const struct settings *settings, bool fine)
-{
-#ifdef __aarch64__
-	if (!settings->clock_hints)
-		return;
-	if (fine)
-		__asm__ volatile("hint #96" ::: "memory");
-	else
-		__asm__ volatile("hint #97" ::: "memory");
-#else
-	(void)settings;
-	(void)fine;
-#endif
 }
 
 /* ------------------------------------------------------------------ set-up */
@@ -249,7 +234,8 @@ static void measure(const struct settings *settings, struct window *window, stru
 	if (!window_sleep(window, now_ns() + settings->warmup_ns))
 		return;
 	accounting_sample(accounting, &accounting->start);
-	clock_hint(settings, true);
+	if (settings->clock_hints)
+		clock_hint(true);
 	if (!settings->requests)
 		atomic_store(&window->end_ns, now_ns() + settings->duration_ns);
 	atomic_store(&window->start_ns,
@@ -257,7 +243,8 @@ static void measure(const struct settings *settings, struct window *window, stru
 	window_sleep(window, settings->requests ? LOAD_NEVER : atomic_load(&window->end_ns));
 	/* The senders go on meanwhile, so that the server is as busy as before. */
 	accounting_sample(accounting, &accounting->end);
-	clock_hint(settings, false);
+	if (settings->clock_hints)
+		clock_hint(false);
 }
 
 int main(int argc, char **argv)

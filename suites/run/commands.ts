@@ -66,7 +66,8 @@ export function loadWords(
     connections,
     messageBytes,
     rate: rate ?? 0,
-    request: request ?? '',
+    // Within a word of a shell's, the words stand as they are.
+    request: load.requests?.[request ?? ''] ?? '',
     // A thread without a connection would be refused.
     loadThreads: Math.min(placement.loadCpus.length, connections),
     loadCpus: placement.loadCpus.join(','),
