@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Receiving and sending of one flow. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -8,35 +9,8 @@
 
 #include "flow.h"
 
-/* Send buffers begin with this and double; those larger than the second are freed once empty. */
-#define BYTES_MIN 512
-#define BYTES_KEPT 16384
 /* A worker need not wait for the end of a long batch. */
 #define SUBMIT_EVERY 16
-
-static bool reserve(struct flow_bytes *bytes, size_t length)
-{
-	size_t capacity = bytes->capacity ? bytes->capacity : BYTES_MIN;
-	char *grown;
-
-	if (length <= bytes->capacity)
-		return true;
-	while (capacity < length)
-		capacity *= 2;
-	grown = realloc(bytes->at, capacity);
-	if (!grown)
-		return false;
-	bytes->at = grown;
-	bytes->capacity = (uint32_t)capacity;
-	return true;
-}
-
-/** flow_bytes_release - frees the memory */
-void flow_bytes_release(struct flow_bytes *bytes)
-{
-	free(bytes->at);
-	*bytes = (struct flow_bytes){ NULL, 0, 0 };
-}
 
 static void swap(struct flow_bytes *a, struct flow_bytes *b)
 {
@@ -132,7 +106,7 @@ bool flow_spill(struct rings *rings, struct flow *flow)
 		memmove(bytes->at, bytes->at + flow->spill_taken, bytes->length);
 		flow->spill_taken = 0;
 	}
-	if (!reserve(bytes, flow->received))
+	if (!flow_bytes_reserve(bytes, flow->received))
 		return false;
 	for (int32_t buffer = flow->first; buffer >= 0; buffer = flow->lane->next[buffer]) {
 		uint32_t skip = buffer == flow->first ? flow->taken : 0;
@@ -325,7 +299,7 @@ static void send_next(struct flow *flow)
 		return;
 	if (flow->out_sent == flow->out.length) {
 		flow->out_sent = flow->out.length = 0;
-		if (flow->out.capacity > BYTES_KEPT)
+		if (flow->out.capacity > FLOW_BYTES_KEPT)
 			flow_bytes_release(&flow->out);
 		if (!flow->next.length)
 			return;
@@ -343,12 +317,28 @@ static bool is_idle(const struct flow *flow)
 
 static size_t send_now(struct flow *flow, const void *data, size_t length)
 {
-	if (!reserve(&flow->out, length))
+	if (!flow_bytes_reserve(&flow->out, length))
 		return 0;
 	memcpy(flow->out.at, data, length);
 	flow->out.length = (uint32_t)length;
 	flow_issue(flow, FLOW_SEND);
 	return length;
+}
+
+/*
+ * Sends as much as the socket takes of a large write that this very thread would send from a copy. Returns 0 when
+ * it takes none or is broken, which the ring finds out in its turn.
+ */
+static size_t send_at_once(struct rings *rings, struct flow *flow, const struct iovec *parts, int count)
+{
+	struct msghdr message = { .msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)count };
+	ssize_t bytes = sendmsg(flow->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (bytes <= 0)
+		return 0;
+	rings->counters.sends++;
+	rings->counters.sent_bytes += (uint64_t)bytes;
+	return (size_t)bytes;
 }
 
 /**
@@ -364,8 +354,13 @@ size_t flow_write(struct rings *rings, struct flow *flow, const struct iovec *pa
 		return send_now(flow, parts->iov_base, parts->iov_len);
 	for (int i = 0; i < count; i++)
 		length += parts[i].iov_len;
+	if (length > FLOW_BYTES_KEPT && count <= IOV_MAX && flow->lane->queue->self && is_idle(flow)) {
+		done = send_at_once(rings, flow, parts, count);
+		if (done)
+			return done;
+	}
 	room = flow_room(rings, flow, length);
-	if (!room || !reserve(&flow->next, flow->next.length + room))
+	if (!room || !flow_bytes_reserve(&flow->next, flow->next.length + room))
 		return 0;
 	for (int i = 0; i < count && done < room; i++) {
 		size_t bytes = take(flow->next.at + flow->next.length, room - done, parts[i].iov_base,
@@ -432,7 +427,7 @@ struct flow *flow_next_writable(struct rings *rings)
 static bool is_all(const struct flow *flow)
 {
 	return flow->out_sent == flow->out.length && !flow->next.length && !flow->watch_write && !flow->shut &&
-	       !flow->lingering.after && flow->out.capacity <= BYTES_KEPT;
+	       !flow->lingering.after && flow->out.capacity <= FLOW_BYTES_KEPT;
 }
 
 static void sent(struct rings *rings, struct flow *flow, int res)

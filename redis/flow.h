@@ -55,6 +55,9 @@ struct flow_list {
 	size_t length;
 };
 
+/* Buffers larger than this are not a flow's own any longer once they are empty. */
+#define FLOW_BYTES_KEPT 16384
+
 struct flow_bytes {
 	char *at;
 	uint32_t capacity, length;
@@ -244,6 +247,12 @@ enum flow_tag {
 	TAG_MASK = 7,
 };
 
+/* bytes.c */
+
+bool flow_bytes_reserve(struct flow_bytes *bytes, size_t length);
+void flow_bytes_release(struct flow_bytes *bytes);
+void flow_pool_empty(void);
+
 /* Operations to be submitted, in the order in which they go. */
 enum flow_want {
 	FLOW_SEND = 1 << 0,
@@ -256,7 +265,6 @@ enum flow_want {
 void flow_issue(struct flow *flow, uint8_t wants);
 bool flow_spill(struct rings *rings, struct flow *flow);
 void flow_give_back(struct flow *flow);
-void flow_bytes_release(struct flow_bytes *bytes);
 void flow_close_on_ring(struct rings *rings, struct flow *flow);
 void flow_gone(struct rings *rings, struct flow *flow);
 void flow_completed(struct rings *rings, struct flow *flow, enum flow_tag tag, const struct fastio_cqe *cqe);

@@ -18,7 +18,7 @@ struct core core = {
 	.options = {
 		.workers = 1,
 		.idle_us = 1000,
-		.send_bytes = 65536,
+		.send_bytes = 131072,
 		.backend = FASTIO_BACKEND_KERNEL,
 	},
 	.spin_us = 20,

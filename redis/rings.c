@@ -187,6 +187,7 @@ void rings_close(struct rings *rings)
 			munmap(rings->lanes[i].memory, (size_t)FLOW_BUFFERS * FLOW_BUFFER_STRIDE);
 	free(rings->lanes);
 	free(rings);
+	flow_pool_empty();
 }
 
 /* ------------------------------------------------------------------ going round */
