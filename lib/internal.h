@@ -88,6 +88,7 @@ struct fastio_thread {
  * @map: what fio.map points to
  * @bufs: provided buffers by group, to be unmapped at the end; bytes is 0 for those not in use
  * @device_fd: kernel back end: the device
+ * @device_number: kernel back end: what it is the number of
  * @spare_fd: kernel back end: takes the device's place when it is shut down
  * @rings: kernel back end: the mapping
  * @rings_bytes: kernel back end: its length
@@ -107,6 +108,7 @@ struct fastio_private {
 	uint8_t map[FASTIO_MAX_WORKERS * FASTIO_SELF_WEIGHT_FULL];
 	struct fastio_bufs bufs[FASTIO_MAX_BUF_GROUPS];
 	int device_fd;
+	dev_t device_number;
 	int spare_fd;
 	void *rings;
 	size_t rings_bytes;

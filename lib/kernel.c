@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -103,13 +104,25 @@ static int kernel_stats(const struct fastio_queue *queue, struct fastio_stats *s
 			    (unsigned long)stats);
 }
 
+/* Somebody may have closed the device, and its number be a stranger's by now. */
+static bool has_device(const struct fastio_private *priv)
+{
+	struct stat file;
+
+	return priv->device_fd >= 0 && !fstat(priv->device_fd, &file) && S_ISCHR(file.st_mode) &&
+	       file.st_rdev == priv->device_number;
+}
+
 /*
  * Puts something harmless in the device's place, so that no thread can meet a stranger's file under
  * its number.
  */
 static void kernel_stop(struct fastio_private *priv)
 {
-	dup2(priv->spare_fd, priv->device_fd);
+	if (has_device(priv))
+		dup2(priv->spare_fd, priv->device_fd);
+	else
+		priv->device_fd = -1;
 }
 
 static void kernel_free(struct fastio_private *priv, bool forked)
@@ -153,11 +166,13 @@ static int grow_fd_table(struct fastio_private *priv, struct fastio_error *error
 static int open_device(struct fastio_private *priv, struct fastio_error *error)
 {
 	const char *device = priv->params.device;
+	struct stat file;
 
 	priv->device_fd = open(device, O_RDWR | O_CLOEXEC);
-	if (priv->device_fd < 0)
+	if (priv->device_fd < 0 || fstat(priv->device_fd, &file))
 		return fastio_fail(error, -errno, "cannot open %s (%s): %s", device,
 				   fastio_errno_name(errno), fastio_strerror(errno));
+	priv->device_number = file.st_rdev;
 	priv->spare_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (priv->spare_fd < 0)
 		return fastio_fail(error, -errno, "cannot open an event descriptor (%s): %s",

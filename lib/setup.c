@@ -206,6 +206,14 @@ out_free:
 	return ret;
 }
 
+void fastio_stop(struct fastio *fio)
+{
+	struct fastio_private *priv = fastio_private(fio);
+
+	if (priv->owner == getpid())
+		fastio_threads_stop(priv);
+}
+
 void fastio_exit(struct fastio *fio)
 {
 	struct fastio_private *priv;

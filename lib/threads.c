@@ -127,7 +127,8 @@ int fastio_threads_start(struct fastio_private *priv, struct fastio_error *error
 
 void fastio_threads_stop(struct fastio_private *priv)
 {
-	__atomic_store_n(&priv->stopping, 1, __ATOMIC_RELEASE);
+	if (__atomic_exchange_n(&priv->stopping, 1, __ATOMIC_ACQ_REL))
+		return;
 	priv->ops->stop(priv);
 	for (unsigned int i = 0; i < priv->nr_threads; i++)
 		pthread_join(priv->threads[i].id, NULL);

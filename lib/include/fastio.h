@@ -262,6 +262,16 @@ int fastio_setup(struct fastio **fio, const struct fastio_params *params,
 		 struct fastio_error *error);
 
 /**
+ * fastio_stop - ends the workers, for a program that goes on without them
+ *
+ * What they have completed can still be reaped with fastio_peek() or fastio_next(); then call
+ * fastio_exit(). Nothing can be executed any more. An operation of one step that has no completion
+ * then, such as a receive or a send without MSG_WAITALL, has not been executed and moved no byte: the
+ * program may make the system call in its place.
+ */
+void fastio_stop(struct fastio *fio);
+
+/**
  * fastio_exit - stops the workers and frees everything
  * @fio: may be NULL
  *

@@ -145,6 +145,43 @@ static void exit_right_after_submit(void *arg)
 	}
 }
 
+/* Of the operations that a program finds without a completion afterwards, none has been executed. */
+static void completions_outlive_their_workers(void *arg)
+{
+	const struct rig *outer = arg;
+	int before = rig_open_fds(), pair[2], reaped = 0;
+	struct fastio_params params;
+	struct fastio_queue *queue;
+	struct fastio_cqe *cqe;
+	struct rig rig = { 0 };
+	char buffer[16];
+
+	rig_params(&params, outer->mode);
+	REQUIRE(rig_tcp_pair(pair) && !fastio_setup(&rig.fio, &params, NULL));
+	fastio_prep_recv(rig_sqe(&rig, pair[0]), pair[0], buffer, sizeof(buffer), 0);
+	for (int i = 1; i <= 3; i++) {
+		struct fastio_sqe *sqe = rig_sqe(&rig, pair[0]);
+
+		fastio_prep_nop(sqe);
+		fastio_set_data64(sqe, (uint64_t)i);
+	}
+	CHECK_EQ(fastio_submit_all(rig.fio), 0);
+	CHECK_EQ(fastio_wait(rig.fio, RIG_WAIT_US), 0);
+	fastio_stop(rig.fio);
+	while ((cqe = fastio_next(rig.fio, &queue))) {
+		CHECK_EQ(cqe->user_data, (uint64_t)++reaped);
+		fastio_seen(queue);
+	}
+	CHECK(reaped >= 1 && reaped <= 3, "%d", reaped);
+	CHECK_EQ(write(pair[1], "late", 4), 4);
+	CHECK_EQ(recv(pair[0], buffer, sizeof(buffer), 0), 4);
+	fastio_stop(rig.fio);
+	fastio_exit(rig.fio);
+	close(pair[0]);
+	close(pair[1]);
+	CHECK_EQ(rig_open_fds(), before);
+}
+
 static void several_at_once(void *arg)
 {
 	const struct rig *outer = arg;
@@ -462,6 +499,7 @@ int main(int argc, char **argv)
 	static const struct tap_test tests[] = {
 		{ "exit with operations in flight", exit_with_operations_in_flight },
 		{ "exit right after submit", exit_right_after_submit },
+		{ "completions outlive their workers", completions_outlive_their_workers },
 		{ "several at once", several_at_once },
 		{ "a child can drop its copy", child_can_drop_its_copy },
 		{ "a child has no rings", child_has_no_rings },

@@ -27,6 +27,8 @@ static void run_events(struct user_ring *ring, unsigned int most, int timeout_ms
 	int count =
 		epoll_wait(ring->epoll_fd, events, most < EVENTS ? (int)most : EVENTS, timeout_ms);
 
+	if (count < 0 && errno != EINTR)
+		ring->broken = -errno;
 	for (int i = 0; i < count; i++) {
 		if (events[i].data.u64 == USER_EVENT_KICK)
 			drain(ring->event_fd);
@@ -122,7 +124,7 @@ static void serve_until_stopped(struct user_ring *ring)
 	uint64_t idle_ns = ring->context->priv->params.idle_us * 1000ull;
 	uint64_t idle_since_ns = 0;
 
-	while (!__atomic_load_n(&ring->context->priv->stopping, __ATOMIC_ACQUIRE)) {
+	while (!ring->broken && !__atomic_load_n(&ring->context->priv->stopping, __ATOMIC_ACQUIRE)) {
 		if (pass(ring, UINT_MAX, false)) {
 			idle_since_ns = 0;
 			continue;
@@ -155,7 +157,7 @@ int fio_worker(struct fastio_private *priv, unsigned int index)
 		return -EBUSY;
 	serve_until_stopped(ring);
 	release(ring);
-	return -ESHUTDOWN;
+	return ring->broken ? ring->broken : -ESHUTDOWN;
 }
 
 /* Makes whoever serves a ring look at it, now or when somebody does again. */
@@ -223,6 +225,8 @@ static int serve_for_a_stay(const struct stay *stay)
 		uint64_t now_ns;
 		int ret;
 
+		if (ring->broken)
+			return ring->broken;
 		if (may_leave(stay))
 			return 0;
 		if (count || has_work(ring))

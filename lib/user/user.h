@@ -106,6 +106,7 @@ struct user_file {
  * @sq_entries: a power of two
  * @cq_entries: a power of two
  * @served: a thread serves it; atomic
+ * @broken: -errno once files can no longer be waited for, because somebody closed @epoll_fd
  * @sq_head: SQEs taken
  * @cq_tail: CQEs posted
  * @cq_published: CQEs visible
@@ -138,6 +139,7 @@ struct user_ring {
 	struct fastio_cqe *cqes;
 	uint32_t sq_entries, cq_entries;
 	int served;
+	int broken;
 	uint32_t sq_head;
 	uint32_t cq_tail, cq_published;
 	uint32_t in_flight;
