@@ -71,6 +71,8 @@ static void become_plain(connection *conn)
 
 	flow_watch_read(core.rings, flow, false);
 	flow_watch_write(core.rings, flow, false);
+	/* See write_rest(). */
+	aeDeleteFileEvent(server.el, conn->fd, AE_WRITABLE);
 	conn->read_handler = conn->write_handler = NULL;
 	conn->type = core.tcp;
 	if ((on_read && core.tcp->set_read_handler(conn, on_read) == C_ERR) ||
@@ -82,16 +84,22 @@ static void become_plain(connection *conn)
 	}
 }
 
-static bool has_nothing_left(const struct flow *flow)
+static bool has_nothing_to_read(const struct flow *flow)
 {
 	return !flow->received && !flow->ended && !flow->error;
+}
+
+/* Whether nothing is left in a flow that is on no ring. */
+static bool is_done(const struct flow *flow)
+{
+	return !flow->lane && has_nothing_to_read(flow) && !flow_unsent(flow);
 }
 
 static void detach(connection *conn)
 {
 	struct flow *flow = flow_of(conn);
 
-	if (is_plain(conn))
+	if (rings_are_foreign())
 		return;
 	if (flow_detach(core.rings, flow))
 		serverLog(LL_WARNING, "FastIO: cannot take fd=%d off the rings: %s", conn->fd, strerror(flow->error));
@@ -137,9 +145,9 @@ static int type_writev(connection *conn, const struct iovec *parts, int count)
 
 	if (flow->error && !rings_are_foreign())
 		return fail(conn, flow->error);
-	if (is_plain(conn))
+	if (is_plain(conn) && (rings_are_foreign() || !flow_unsent(flow)))
 		return core.tcp->writev(conn, parts, count);
-	bytes = flow_write(core.rings, flow, parts, count);
+	bytes = flow->lane ? flow_write(core.rings, flow, parts, count) : 0;
 	if (bytes)
 		return (int)bytes;
 	for (int i = 0; i < count; i++)
@@ -233,11 +241,11 @@ static void after_read(connection *conn)
 	struct flow *flow = flow_of(conn);
 	const client *c = conn->private_data;
 
-	if (flow->lane && c && shim_needs_system_calls(c))
+	if (c && shim_needs_system_calls(c))
 		detach(conn);
-	if (!flow->lane && has_nothing_left(flow))
+	if (is_done(flow))
 		become_plain(conn);
-	else if (flow->watch_write || !has_nothing_left(flow))
+	else if (flow->watch_write || !has_nothing_to_read(flow))
 		flow_requeue(core.rings, flow);
 }
 
@@ -270,22 +278,54 @@ static int run_handlers(void)
 	return count;
 }
 
-static void abandon_rings(void)
+/* What the rings took and did not send goes out before anything else. */
+static void write_rest(aeEventLoop *el, int fd, void *privdata, int mask)
+{
+	connection *conn = privdata;
+	struct flow *flow = flow_of(conn);
+	int ret = flow_write_rest(flow);
+
+	(void)mask;
+	if (ret == -EAGAIN)
+		return;
+	aeDeleteFileEvent(el, fd, AE_WRITABLE);
+	if (ret)
+		flow->error = -ret;
+	if (is_done(flow))
+		become_plain(conn);
+	else
+		flow_requeue(core.rings, flow);
+}
+
+static void abandon(struct flow *flow)
+{
+	bool closing = flow->closing;
+	connection *conn = connection_of(flow);
+
+	flow_abandon(core.rings, flow);
+	if (closing)
+		return;
+	if (is_done(flow)) {
+		become_plain(conn);
+	} else if (flow_unsent(flow) &&
+		   aeCreateFileEvent(server.el, conn->fd, AE_WRITABLE, write_rest, conn) == AE_ERR) {
+		flow->error = ENOMEM;
+		flow_requeue(core.rings, flow);
+	}
+}
+
+/* The workers are gone, for @error. */
+static void abandon_rings(int error)
 {
 	struct flow *flow;
 
-	serverLog(LL_WARNING, "FastIO: the workers are gone; %zu connections go on with plain sockets",
-		  core.rings->all.length);
+	serverLog(LL_WARNING, "FastIO: lost its workers (%s); %zu connections go on with plain sockets",
+		  fastio_errno_name(error), core.rings->all.length);
 	loop_unhook();
 	rings_stop(core.rings);
-	core.died = false;
-	while ((flow = flow_list_first(&core.rings->all, offsetof(struct flow, all)))) {
-		bool closing = flow->closing;
-
-		flow_abandon(core.rings, flow);
-		if (!closing && has_nothing_left(flow))
-			become_plain(connection_of(flow));
-	}
+	core.died = 0;
+	while ((flow = flow_list_first(&core.rings->all, offsetof(struct flow, all))))
+		abandon(flow);
 }
 
 static int process_pending(SHIM_PENDING_ARGS)
@@ -293,8 +333,10 @@ static int process_pending(SHIM_PENDING_ARGS)
 	if (!core.rings || !SHIM_PENDING_HERE)
 		return 0;
 	if (core.rings->fio) {
-		if (core.died || rings_wait(core.rings, 0, 0))
-			abandon_rings();
+		int error = core.died ? core.died : rings_wait(core.rings, 0, 0);
+
+		if (error)
+			abandon_rings(error);
 		else if (ProcessingEventsWhileBlocked)
 			rings_settle(core.rings);
 		else
@@ -384,6 +426,9 @@ static void type_close(connection *conn)
 	if (!ours->closed) {
 		ours->closed = true;
 		core.turned_away += conn->state == CONN_STATE_ACCEPTING;
+		/* See write_rest(). */
+		if (!ours->flow.lane)
+			aeDeleteFileEvent(server.el, conn->fd, AE_WRITABLE);
 		conn->fd = -1;
 		flow_close(core.rings, &ours->flow);
 	}

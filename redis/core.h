@@ -17,7 +17,7 @@
  * struct core - the module's state
  * @rings: NULL before the first connection, and when there is no FastIO
  * @tried: rings_open() was tried
- * @died: the workers are gone; flows are abandoned at the next occasion
+ * @died: -errno once the workers are gone; flows are abandoned at the next occasion
  * @owner: process that serves, not its children
  * @tcp: the server's own connection type
  * @options: for rings_open()
@@ -30,7 +30,8 @@
  */
 struct core {
 	struct rings *rings;
-	bool tried, died;
+	bool tried;
+	int died;
 	pid_t owner;
 	ConnectionType *tcp;
 	struct rings_options options;

@@ -134,7 +134,8 @@ static bool is_readable(const struct flow *flow)
 
 static bool is_writable(const struct rings *rings, const struct flow *flow)
 {
-	return flow->watch_write && (flow->error || !flow->lane || flow_room(rings, flow, SIZE_MAX));
+	return flow->watch_write &&
+	       (flow->error || (flow->lane ? flow_room(rings, flow, SIZE_MAX) : !flow_unsent(flow)));
 }
 
 static void report(struct rings *rings, struct flow *flow)

@@ -233,6 +233,7 @@ int flow_attach(struct rings *rings, struct flow *flow);
 void flow_shutdown(struct flow *flow);
 void flow_close(struct rings *rings, struct flow *flow);
 int flow_detach(struct rings *rings, struct flow *flow);
+int flow_write_rest(struct flow *flow);
 void flow_abandon(struct rings *rings, struct flow *flow);
 
 /* For each other. */

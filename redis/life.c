@@ -128,30 +128,66 @@ void flow_gone(struct rings *rings, struct flow *flow)
 	rings->on_gone(flow);
 }
 
-/* Writes what the rings did not send. Returns 0 or why it cannot. */
-static int write_rest(struct flow *flow, uint64_t until_ms)
+/**
+ * flow_write_rest - writes what the rings did not send, with system calls
+ *
+ * Returns 0 when that was all, -EAGAIN when the socket takes no more now, or -errno.
+ */
+int flow_write_rest(struct flow *flow)
 {
-	struct flow_bytes *parts[] = { &flow->out, &flow->next };
+	while (flow_unsent(flow)) {
+		ssize_t sent;
 
-	for (int i = 0; i < 2; i++) {
-		while (flow->out_sent < parts[i]->length) {
-			ssize_t sent = send(flow->fd, parts[i]->at + flow->out_sent,
-					    parts[i]->length - flow->out_sent, MSG_DONTWAIT | MSG_NOSIGNAL);
-			struct pollfd wait = { .fd = flow->fd, .events = POLLOUT };
-			uint64_t now_ms = rings_now_ms();
-
-			if (sent >= 0)
-				flow->out_sent += (uint32_t)sent;
-			else if (errno != EAGAIN && errno != EINTR)
-				return -errno;
-			else if (now_ms >= until_ms)
-				return -ETIMEDOUT;
-			else
-				poll(&wait, 1, (int)(until_ms - now_ms));
+		if (flow->out_sent == flow->out.length) {
+			flow_bytes_release(&flow->out);
+			flow->out = flow->next;
+			flow->next = (struct flow_bytes){ NULL, 0, 0 };
+			flow->out_sent = 0;
 		}
-		flow->out_sent = 0;
+		sent = send(flow->fd, flow->out.at + flow->out_sent, flow->out.length - flow->out_sent,
+			    MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (sent >= 0)
+			flow->out_sent += (uint32_t)sent;
+		else if (errno != EINTR)
+			return -errno;
 	}
+	flow_bytes_release(&flow->out);
+	flow->out_sent = 0;
 	return 0;
+}
+
+/* All of it. Returns 0 or why it cannot, at that time or before. */
+static int write_all(struct flow *flow, uint64_t until_ms)
+{
+	int ret;
+
+	while ((ret = flow_write_rest(flow)) == -EAGAIN) {
+		struct pollfd wait = { .fd = flow->fd, .events = POLLOUT };
+		uint64_t now_ms = rings_now_ms();
+
+		if (now_ms >= until_ms)
+			return -ETIMEDOUT;
+		poll(&wait, 1, (int)(until_ms - now_ms));
+	}
+	return ret;
+}
+
+static void give_up_sending(struct flow *flow, int error)
+{
+	flow->error = error;
+	flow->out_sent = 0;
+	flow_bytes_release(&flow->out);
+	flow_bytes_release(&flow->next);
+}
+
+/* Sends all that is left by system calls. Returns 0, or -errno with flow.error set. */
+static int finish(struct flow *flow, uint64_t until_ms)
+{
+	int ret = flow->error ? -flow->error : write_all(flow, until_ms);
+
+	if (ret)
+		give_up_sending(flow, -ret);
+	return ret;
 }
 
 /**
@@ -167,7 +203,7 @@ int flow_detach(struct rings *rings, struct flow *flow)
 	int ret;
 
 	if (!flow->lane)
-		return 0;
+		return finish(flow, until_ms);
 	flow->detaching = true;
 	flow->wants = 0;
 	flow_list_remove(&flow->lane->starved, &flow->starved);
@@ -187,11 +223,7 @@ int flow_detach(struct rings *rings, struct flow *flow)
 	leave_lane(rings, flow);
 	flow->detaching = false;
 	rings->counters.detached++;
-	ret = flow->error ? -flow->error : write_rest(flow, until_ms);
-	if (ret)
-		flow->error = -ret;
-	flow_bytes_release(&flow->out);
-	flow_bytes_release(&flow->next);
+	ret = finish(flow, until_ms);
 	flow_requeue(rings, flow);
 	return ret;
 }
@@ -199,29 +231,27 @@ int flow_detach(struct rings *rings, struct flow *flow)
 /**
  * flow_abandon - takes a flow off rings that were stopped
  *
- * How much of a send in flight has gone out is not known: such a flow is broken. The others can go
- * on with system calls. One that is closing is gone afterwards.
+ * A send that has no completion has sent nothing, so all that is left goes out by system calls: what the socket does
+ * not take now is for flow_write_rest(). A flow that is closing is gone afterwards.
  */
 void flow_abandon(struct rings *rings, struct flow *flow)
 {
-	bool unknown = flow->sending;
+	int ret;
 
 	flow->in_flight = flow->wants = 0;
 	flow->receiving = flow->pausing = flow->sending = false;
+	ret = flow->error ? 0 : flow_write_rest(flow);
 	if (flow->closing) {
-		close(flow->fd);
+		if (flow->fd >= 0)
+			close(flow->fd);
 		flow_gone(rings, flow);
 		return;
 	}
 	if (!flow_spill(rings, flow))
-		unknown = true;
+		ret = -ENOMEM;
 	leave_lane(rings, flow);
 	rings->counters.detached++;
-	if (!flow->error && unknown)
-		flow->error = EIO;
-	if (!flow->error)
-		flow->error = -write_rest(flow, rings_now_ms());
-	flow_bytes_release(&flow->out);
-	flow_bytes_release(&flow->next);
+	if (ret && ret != -EAGAIN)
+		give_up_sending(flow, -ret);
 	flow_requeue(rings, flow);
 }

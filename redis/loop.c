@@ -31,8 +31,10 @@ static int64_t until_timer_us(const aeEventLoop *el)
 /* Waits for completions, or for the next timer. @stay: something is to be done already. */
 static void wait_for_rings(const aeEventLoop *el, bool stay)
 {
-	if (rings_wait(core.rings, stay ? 0 : until_timer_us(el), core.spin_us))
-		core.died = true;
+	int error = rings_wait(core.rings, stay ? 0 : until_timer_us(el), core.spin_us);
+
+	if (error)
+		core.died = error;
 }
 
 /* Whether epoll has events, which then are the caller's. */

@@ -425,10 +425,14 @@ void rings_drain(struct rings *rings, unsigned int limit_ms)
 /**
  * rings_stop - the workers are dead, or shall be
  *
- * The flows that are left in rings.all must be abandoned then, one by one.
+ * What they have completed is harvested. The flows that are left in rings.all must be abandoned then, one by one.
  */
 void rings_stop(struct rings *rings)
 {
+	fastio_stop(rings->fio);
+	/* Their CQs get no longer, whatever is submitted on the way. */
+	while (rings_harvest(rings))
+		;
 	for (unsigned int i = 0; i < rings->nr_lanes; i++)
 		rings->lanes[i].bufs.ring = NULL;
 	fastio_exit(rings->fio);

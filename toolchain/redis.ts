@@ -16,14 +16,19 @@ const headers = [
   ...['hiredis', 'linenoise', 'lua', 'hdr_histogram', 'fpconv', 'fast_float'].map((name) => `deps/${name}`),
 ];
 
-/** The modules for Debian's Valkey and Redis. `asan` has address and undefined-behaviour checks, and a
- * preload.so beside it that the servers need then.
+/** What tests preload into servers: `preload` is needed with the address sanitizer, `vanish` takes their rings away. */
+export type TestLibrary = 'preload' | 'vanish';
+
+/**
+ * The modules for Debian's Valkey and Redis, and libraries for their tests. `asan` has address and undefined-behaviour
+ * checks.
  */
 export async function redisModules(
   projectRoot: string,
   arch: Arch,
   options: BuildOptions,
   flavour: 'release' | 'asan' = 'release',
+  libraries: readonly TestLibrary[] = [],
 ): Promise<readonly Placed[]> {
   const sources = await serverSources(options);
   const trees: readonly SourceTree[] = [
@@ -38,7 +43,7 @@ export async function redisModules(
   ];
   const names = [
     ...redisServers.map((name) => `fastio-${name}.so`),
-    ...(flavour === 'asan' ? ['preload.so'] : []),
+    ...libraries.map((name) => `${name}.so`),
   ];
   const outputs = names.map((name) => `redis/build/${flavour}/${name}`);
   const built = await buildC(

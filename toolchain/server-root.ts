@@ -9,6 +9,8 @@ import { chooseWay, enter, prepareRoot } from './ways.js';
 
 /** Where programs of the guest's userland run on this host: Debian's own servers, and Tcl for their tests. */
 export interface ServerRoot {
+  /** What is `/` there. Others use it as well: not to be changed. */
+  readonly directory: string;
   /** The command line that runs `argv` there. */
   readonly command: (sandbox: Sandbox, argv: readonly string[]) => Promise<readonly string[]>;
 }
@@ -33,6 +35,7 @@ export async function serverRoot(work: Work): Promise<ServerRoot> {
   await prepareRoot(root, []);
   const way: Way = await chooseWay(roots, work.signal);
   return {
+    directory: root,
     command: async (sandbox, argv) => {
       await prepareRoot(root, sandbox.binds);
       return enter(way, roots, sandbox, argv);

@@ -21,6 +21,10 @@ export interface ServerSpec {
   /** Text of a configuration file, which a Sentinel needs. Arguments come on top of it. */
   readonly configuration?: string;
   readonly flavour?: 'release' | 'asan';
+  /** Path inside its root, where /work is its directory; default: Debian's own. */
+  readonly program?: string;
+  /** SIGWINCH takes its rings away: see redis/tests/vanish.c. */
+  readonly vanishing?: boolean;
   /** Default: a free one. */
   readonly port?: number;
   /** Where it keeps its files; default: a directory that goes with it. */
@@ -42,7 +46,8 @@ export interface RunningServer extends AsyncDisposable {
 /** Starts a server and waits until it serves, or has ended. */
 export async function startServer(spec: ServerSpec, work: Work): Promise<RunningServer> {
   const { server, flavour = 'release', moduleOf = server } = spec;
-  const modules = await redisModules(projectRoot, hostArchitecture(), work, flavour);
+  const libraries = ['preload', 'vanish'] as const;
+  const modules = await redisModules(projectRoot, hostArchitecture(), work, flavour, libraries);
   const module = modules.find(({ to }) => to.endsWith(`fastio-${moduleOf}.so`))?.from ?? '';
   const own = spec.directory === undefined ? await mkdtemp(join(tmpdir(), 'fastio-server-')) : undefined;
   const directory = spec.directory ?? own ?? '';
@@ -51,8 +56,11 @@ export async function startServer(spec: ServerSpec, work: Work): Promise<Running
     spec.module === undefined
       ? []
       : ['--loadmodule', `/modules/fastio-${moduleOf}.so`, ...spec.module.split(' ')];
+  const preloaded = [
+    ...(spec.vanishing === true ? ['/modules/vanish.so'] : []),
+    ...(flavour === 'asan' ? ['/modules/preload.so', 'libasan.so.8', 'libubsan.so.1'] : []),
+  ];
   const asan = {
-    LD_PRELOAD: '/modules/preload.so libasan.so.8 libubsan.so.1',
     ASAN_OPTIONS: 'detect_leaks=1:quarantine_size_mb=4:verify_asan_link_order=0',
     LSAN_OPTIONS: 'exitcode=99',
   };
@@ -68,10 +76,13 @@ export async function startServer(spec: ServerSpec, work: Work): Promise<Running
         { host: dirname(module), inside: '/modules', writable: false },
       ],
       cwd: '/work',
-      env: { LC_ALL: 'C.UTF-8', ...(flavour === 'asan' ? asan : {}) },
+      env: { LC_ALL: 'C.UTF-8', LD_PRELOAD: preloaded.join(' '), ...(flavour === 'asan' ? asan : {}) },
     },
     [
-      ...[`${server}-server`, ...(spec.configuration === undefined ? [] : ['/work/server.conf'])],
+      ...[
+        spec.program ?? `${server}-server`,
+        ...(spec.configuration === undefined ? [] : ['/work/server.conf']),
+      ],
       ...['--port', String(port), '--save', '', '--enable-debug-command', 'yes'],
       ...['--repl-diskless-sync-delay', '0', ...(spec.args ?? []), ...loading],
     ],
