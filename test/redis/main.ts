@@ -36,9 +36,11 @@ const options = new Command('test:redis')
 /** Until when runs may begin, by performance.now(). */
 let latest = Infinity;
 const abort = new AbortController();
-process.once('SIGINT', () => {
-  abort.abort(new Error('interrupted'));
-});
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.once(signal, () => {
+    abort.abort(new Error(`ended by ${signal}`));
+  });
+}
 const work: Work = {
   signal: abort.signal,
   report: (event) => {
@@ -57,7 +59,8 @@ async function allFiles(server: RedisServer): Promise<readonly string[]> {
       .filter((name) => name.endsWith('.tcl'))
       .map((name) => `${directory}/${name.slice(0, -4)}`),
   );
-  const files = (await Promise.all(lists)).flat().sort();
+  // In this order, too: what takes longest comes last.
+  const files = (await Promise.all(lists)).flatMap((some) => some.sort());
   return files.filter((file) => excludedFiles[file] === undefined);
 }
 
@@ -86,46 +89,49 @@ async function tryFile(
 }
 
 async function testFile(
-  server: RedisServer,
-  file: string,
+  record: FileRecord,
+  variant: Variant,
   lane: number,
-  given: Options,
+  out: string,
 ): Promise<FileRecord> {
-  const chosen = variantNames.filter(
-    (variant) => variant === 'stock' || given.variant === undefined || given.variant === variant,
+  if (record.results[variant] !== undefined || performance.now() > latest) return record;
+  const { server, file } = record;
+  const began = performance.now();
+  const result = await tryFile(record, variant, record.results.stock, lane);
+  const more = { ...record, results: { ...record.results, [variant]: result } };
+  await writeRecord(out, more);
+  const seconds = ((performance.now() - began) / 1000).toFixed(0);
+  say(
+    `${server} ${file} ${variant}: ${result.passed.length} passed, ${result.used.attached} connections on rings, ${seconds} s`,
   );
-  let record = (given.continue === true ? await readRecord(given.out, server, file) : undefined) ?? {
-    server,
-    file,
-    results: {},
-  };
-  for (const variant of chosen) {
-    if (record.results[variant] !== undefined || performance.now() > latest) continue;
-    const began = performance.now();
-    const result = await tryFile(record, variant, record.results.stock, lane);
-    record = { ...record, results: { ...record.results, [variant]: result } };
-    await writeRecord(given.out, record);
-    const seconds = ((performance.now() - began) / 1000).toFixed(0);
-    say(
-      `${server} ${file} ${variant}: ${result.passed.length} passed, ${result.used.attached} connections on rings, ${seconds} s`,
-    );
-    for (const name of result.later) say(`  passed by the stock server, and only later by this: ${name}`);
-    for (const name of result.lost) say(`  passed by the stock server only: ${name}`);
-    for (const name of result.failed) say(`  failed: ${name}`);
-  }
-  return record;
+  for (const name of result.later) say(`  passed by the stock server, and only later by this: ${name}`);
+  for (const name of result.lost) say(`  passed by the stock server only: ${name}`);
+  for (const name of result.failed) say(`  failed: ${name}`);
+  return more;
 }
 
 async function testServer(server: RedisServer, given: Options): Promise<boolean> {
   const files = options.args.length > 0 ? options.args : await allFiles(server);
   const records = new Map<string, FileRecord>();
-  const waiting = [...files];
-  const runLane = async (lane: number): Promise<void> => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      records.set(file, await testFile(server, file, lane, given));
-    }
-  };
-  await Promise.all(Array.from({ length: Number(given.lanes) }, (_, lane) => runLane(lane)));
+  for (const file of files) {
+    const kept = given.continue === true ? await readRecord(given.out, server, file) : undefined;
+    records.set(file, kept ?? { server, file, results: {} });
+  }
+  const chosen = variantNames.filter(
+    (variant) => variant === 'stock' || given.variant === undefined || given.variant === variant,
+  );
+  // One after the other: when time runs out, what is done is done for all files.
+  for (const variant of chosen) {
+    const waiting = [...records.values()];
+    const runLane = async (lane: number): Promise<void> => {
+      for (let record = waiting.shift(); record !== undefined; record = waiting.shift()) {
+        // Without the stock server's there is nothing to compare with.
+        if (variant !== 'stock' && record.results.stock === undefined) continue;
+        records.set(record.file, await testFile(record, variant, lane, given.out));
+      }
+    };
+    await Promise.all(Array.from({ length: Number(given.lanes) }, (_, lane) => runLane(lane)));
+  }
 
   const all = files.flatMap((file) => records.get(file) ?? []);
   await writeFile(join(given.out, `${server}.txt`), passList(server, all));
