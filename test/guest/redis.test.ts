@@ -20,25 +20,43 @@ beforeAll(async () => {
   );
   await loadModule(vm, module.path, { ...options, kernel });
   const files = [
-    ...(await redisModules(projectRoot, arch, options)),
+    ...(await redisModules(projectRoot, arch, options, 'release', ['vanish'])),
     ...(await echoPrograms(projectRoot, arch, options)),
   ];
   const { directory } = await layOut(files, noSignal);
   await vm.push(directory, place, { signal: noSignal });
 }, 900_000);
 
-/** Starts a server, runs `steps` of shell against it, and ends it in order. */
-async function withServer(server: string, module: string, steps: string, args = ''): Promise<string> {
+interface Extras {
+  readonly args?: string;
+  /** Preloaded into the server. */
+  readonly library?: string;
+}
+
+/** Starts a server, runs `steps` of shell against it, which may `start` it anew, and ends it in order. */
+async function withServer(
+  server: string,
+  module: string,
+  steps: string,
+  { args = '', library }: Extras = {},
+): Promise<string> {
+  const preload = library === undefined ? '' : `LD_PRELOAD=${place}/modules/${library}.so `;
   const script = [
     'set -eu',
     'ulimit -n 30000',
     `cd ${place}`,
+    'rm -rf data',
+    'mkdir data',
+    'start() {',
     // The server before may have left one, and the next empties it only once it runs.
-    `: >${server}.log`,
-    `${server}-server --port 7700 --save '' --dbfilename ${server}.rdb ${args} --loadmodule ${place}/modules/fastio-${server}.so ${module} >${server}.log 2>&1 &`,
-    'pid=$!',
+    `  : >${server}.log`,
+    `  ${preload}${server}-server --port 7700 --save '' --dir data ${args} ` +
+      `--loadmodule ${place}/modules/fastio-${server}.so ${module} >${server}.log 2>&1 &`,
+    '  pid=$!',
+    `  until grep -q 'FastIO: .*back end' ${server}.log; do kill -0 $pid; sleep 0.1; done`,
+    '}',
     "trap 'kill -9 $pid 2>/dev/null; tail -n 20 *.log' EXIT",
-    `until grep -q 'FastIO: .*back end' ${server}.log; do kill -0 $pid; sleep 0.1; done`,
+    'start',
     `cli() { ${server}-cli -p 7700 "$@"; }`,
     steps,
     'cli shutdown nosave',
@@ -85,6 +103,75 @@ it.each(cases)(
   900_000,
 );
 
+it.each([
+  { server: 'valkey', module: 'workers 2 idle-us 100' },
+  { server: 'redis', module: 'workers 0' },
+  { server: 'valkey', module: 'workers 1 hybrid 4 idle-us 100' },
+])(
+  '$server with $module loses the device while it serves, and no reply',
+  async ({ server, module }) => {
+    const { mark } = await vm.kernelTrouble();
+
+    const output = await withServer(
+      server,
+      module,
+      [
+        'bin/load --address 127.0.0.1:7700 --protocol incr --connections 20 --message-bytes 1 --requests 20000 ' +
+          '--warmup 0s --timeout 120s --json load.json &',
+        'load=$!',
+        'asked() { cli info stats | sed -n "s/total_commands_processed:\\([0-9]*\\).*/\\1/p"; }',
+        'until [ "$(asked)" -gt 2000 ]; do kill -0 $load; done',
+        'kill -WINCH $pid',
+        'until cli info fastio | grep mode:abandoned; do kill -0 $load; done',
+        'kill -0 $load && echo "the load went on"',
+        'wait $load',
+        'grep -o \'"ok":[a-z]*\' load.json',
+        'test -z "$(ls -l /proc/$pid/fd | grep /dev/fastio)"',
+      ].join('\n'),
+      { library: 'vanish' },
+    );
+
+    expect(output).toContain('the load went on');
+    expect(output).toContain('"ok":true');
+    expect(output.match(/FastIO: lost/g)).toHaveLength(1);
+    await expectQuietKernel(vm, mark);
+  },
+  900_000,
+);
+
+it.each(redisServers)(
+  '%s has in its log what it answered before a kill -9',
+  async (server) => {
+    const { mark } = await vm.kernelTrouble();
+    const load = (protocol: string): string =>
+      `bin/load --address 127.0.0.1:7700 --protocol ${protocol} --connections 20 --message-bytes 64 ` +
+      '--requests 2000 --warmup 0s --timeout 60s --json - | grep -o \'"ok":[a-z]*\'';
+
+    const output = await withServer(
+      server,
+      'workers 2 idle-us 100',
+      [
+        load('set'),
+        'cli bgrewriteaof',
+        load('incr'),
+        'before=$(cli debug digest)',
+        'kill -9 $pid',
+        'wait $pid 2>/dev/null || true',
+        'start',
+        'until cli ping 2>/dev/null | grep PONG; do kill -0 $pid; done',
+        'echo "before $before after $(cli debug digest)"',
+        load('mixed'),
+      ].join('\n'),
+      { args: '--appendonly yes --appendfsync always --enable-debug-command yes' },
+    );
+
+    expect(output.match(/"ok":true/g)).toHaveLength(3);
+    expect(output).toMatch(/before ([0-9a-f]{40}) after \1/);
+    await expectQuietKernel(vm, mark);
+  },
+  900_000,
+);
+
 it('serves 10,000 connections through the kernel module', async () => {
   const { mark } = await vm.kernelTrouble();
 
@@ -97,7 +184,7 @@ it('serves 10,000 connections through the kernel module', async () => {
         '--warmup 0s --timeout 120s --json - | grep -o \'"ok":[a-z]*\'',
       'cli info fastio',
     ].join('\n'),
-    '--maxclients 10100',
+    { args: '--maxclients 10100' },
   );
 
   expect(output).toContain('"ok":true');
