@@ -59,9 +59,23 @@ export function passList(server: RedisServer, records: readonly FileRecord[]): s
   ];
   const lines = records.flatMap(({ file, results }) => {
     const names = [...new Set(results.stock?.passed ?? [])].sort();
-    return ['', file, ...names.map((name) => `  ${marks(results, name)} ${name}`)];
+    return [
+      '',
+      `${file}${connections(results)}`,
+      ...names.map((name) => `  ${marks(results, name)} ${name}`),
+    ];
   });
   return [...head, ...lines, ''].join('\n');
+}
+
+/** Where the connections of a file's servers went, of those that ended in order. */
+function connections(results: FileRecord['results']): string {
+  const went = variantNames.flatMap((variant) => {
+    const used = results[variant]?.used;
+    if (used === undefined || variant === 'stock') return [];
+    return variant === 'absent' ? `A ${used.plain} plain` : `${letterOf(variant)} ${used.attached} on rings`;
+  });
+  return went.length === 0 ? '' : `: connections ${went.join(', ')}`;
 }
 
 function marks(results: FileRecord['results'], name: string): string {
@@ -75,21 +89,28 @@ function marks(results: FileRecord['results'], name: string): string {
     .join('');
 }
 
-/** A Markdown table: of each file, how many tests the stock server passes, and how many of those each variant. */
+/**
+ * A Markdown table: of each file, how many tests the stock server passes, and how many of those each variant; below, of
+ * how many in the files that were run with it.
+ */
 export function passTable(records: readonly FileRecord[]): string {
-  const columns = ['file', ...variantNames];
-  const count = (record: FileRecord, variant: Variant): number | undefined => {
-    const result = record.results[variant];
-    const stock = record.results.stock?.passed.length ?? 0;
-    return result === undefined ? undefined : stock - result.lost.length;
-  };
+  const expected = (record: FileRecord): number => record.results.stock?.passed.length ?? 0;
+  const ran = (variant: Variant): readonly FileRecord[] =>
+    records.filter(({ results }) => results[variant] !== undefined);
+  const count = (record: FileRecord, variant: Variant): number =>
+    expected(record) - (record.results[variant]?.lost.length ?? 0);
+  const sum = (numbers: readonly number[]): number => numbers.reduce((all, one) => all + one, 0);
   const rows = records.map((record) => [
     `\`${record.file}\``,
-    ...variantNames.map((variant) => String(count(record, variant) ?? '-')),
+    ...variantNames.map((variant) =>
+      record.results[variant] === undefined ? '-' : String(count(record, variant)),
+    ),
   ]);
-  const sums = variantNames.map((variant) =>
-    String(records.reduce((sum, record) => sum + (count(record, variant) ?? 0), 0)),
-  );
+  const sums = variantNames.map((variant) => {
+    const passed = sum(ran(variant).map((record) => count(record, variant)));
+    return `${passed} of ${sum(ran(variant).map(expected))}`;
+  });
+  const columns = ['file', ...variantNames];
   const table = [
     columns,
     columns.map((_, index) => (index === 0 ? '---' : '--:')),
