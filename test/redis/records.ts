@@ -50,7 +50,7 @@ export async function writeRecord(directory: string, record: FileRecord): Promis
 
 const letterOf = (variant: Variant): string => variant.slice(0, 1).toUpperCase();
 
-/** Every test the stock server passes, by file, with a letter for each variant that passes it as often. */
+/** Every test by file, with a letter for each variant that passes it as often as the stock server. */
 export function passList(server: RedisServer, records: readonly FileRecord[]): string {
   const legend = variantNames.map((variant) => `${letterOf(variant)} ${variant}`).join(', ');
   const head = [
@@ -63,6 +63,7 @@ export function passList(server: RedisServer, records: readonly FileRecord[]): s
       '',
       `${file}${connections(results)}`,
       ...names.map((name) => `  ${marks(results, name)} ${name}`),
+      ...(results.stock?.failed ?? []).map((text) => `  not even by the stock server: ${text}`),
     ];
   });
   return [...head, ...lines, ''].join('\n');
