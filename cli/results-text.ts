@@ -1,5 +1,13 @@
 import { conditions, findings, headline, limitations } from '../suites/report/findings.js';
-import { conditionText, cpusUsed, elapsed, number } from '../suites/report/format.js';
+import {
+  applicationBusy,
+  conditionText,
+  cpusUsed,
+  elapsed,
+  number,
+  percent,
+  showsApplication,
+} from '../suites/report/format.js';
 import type { ClaimResult, Figure, Point, Results, Verdict } from '../suites/schema/results.js';
 import { conditionKey } from '../suites/schema/results.js';
 
@@ -19,7 +27,10 @@ interface Published {
   readonly ratio: number | undefined;
 }
 
-const columns: readonly Column[] = [
+/** How busy the application was, in tables of servers that have CPUs beside it. */
+const applicationColumn: Column = { title: 'app', cell: (point) => percent(applicationBusy(point)) };
+
+const allColumns: readonly Column[] = [
   { title: '', cell: ({ title, workers }) => `${title} x${workers}` },
   { title: 'requests/s', cell: ({ summary }) => figure(summary?.requestsPerSecond) },
   { title: 'published', cell: (_, { rps }) => (rps === undefined ? '' : number(rps)) },
@@ -59,6 +70,9 @@ export function resultsText(results: Results, paint: Paint): string {
 function tableText(points: readonly Point[], claims: readonly ClaimResult[], paint: Paint): string {
   const [first] = points;
   if (first === undefined) return '';
+  const columns = allColumns.flatMap((column) =>
+    column.title === 'CPUs' && showsApplication(points) ? [column, applicationColumn] : [column],
+  );
   const rows = points.map((point) => columns.map(({ cell }) => cell(point, publishedFor(point, claims))));
   const widths = columns.map(({ title }, at) =>
     Math.max(title.length, ...rows.map((cells) => cells[at]?.length ?? 0)),

@@ -48,6 +48,7 @@ function sampleOf(record: RunRecord, window: number): Sample {
     latencies: countOf(latency),
     instructionsPerRequest: instructions === null || requests === 0 ? null : instructions / requests,
     generatorBusy: measured.generatorBusy,
+    applicationBusy: measured.applicationBusy,
     droppedIntervals: kept.dropped,
     steady: kept.steady,
     outlier: false,

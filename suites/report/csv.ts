@@ -46,6 +46,7 @@ export function samplesCsv({ points }: Results): string {
     'p999Ns',
     'latencies',
     'generatorBusy',
+    'applicationBusy',
     'droppedIntervals',
     'steady',
     'outlier',

@@ -62,12 +62,25 @@ export function conditionText({
   return `${asked}${connections} connection${connections === 1 ? '' : 's'}, ${bytes(messageBytes)}${sent}`;
 }
 
-/** CPUs a point used: from its requests per second and those per CPU. */
-export function cpusUsed(point: Point): number | null {
-  const values = point.samples.flatMap(({ cpusUsed: used }) => (used === null ? [] : [used]));
+/** CPUs a point used, on average of its samples. */
+export const cpusUsed = (point: Point): number | null => sampleMean(point, 'cpusUsed');
+
+/** How busy a point's application was, on average of its samples, 0 to 1. */
+export const applicationBusy = (point: Point): number | null => sampleMean(point, 'applicationBusy');
+
+function sampleMean({ samples }: Point, key: 'cpusUsed' | 'applicationBusy'): number | null {
+  const values = samples.flatMap((sample) => sample[key] ?? []);
   if (values.length === 0) return null;
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
+
+/** A share of time as tables show it. */
+export const percent = (share: number | null): string =>
+  share === null ? '–' : `${(share * 100).toFixed(0)} %`;
+
+/** Whether a table says how busy applications were: only where one of several CPUs was theirs. */
+export const showsApplication = (points: readonly Point[]): boolean =>
+  points.some((point) => point.serverCpus > 1 && applicationBusy(point) !== null);
 
 /** How long an interval's label is, for people. */
 export function levelText({ level, n }: Figure): string {

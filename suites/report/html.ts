@@ -10,7 +10,16 @@ import {
   limitations,
   reproduceCommand,
 } from './findings.js';
-import { conditionText, cpusUsed, duration, interval, number } from './format.js';
+import {
+  applicationBusy,
+  conditionText,
+  cpusUsed,
+  duration,
+  interval,
+  number,
+  percent,
+  showsApplication,
+} from './format.js';
 import { style } from './style.js';
 
 /** The whole report as one file that needs nothing else. */
@@ -122,9 +131,11 @@ function pointTables({ points }: Results): string {
 
 function pointTable(points: readonly Point[]): string {
   const hasInstructions = points.some(({ summary }) => summary?.instructionsPerRequest);
+  const withApplication = showsApplication(points);
   const columns = [
     '<th>Server</th>',
-    ...['Requests/s', 'CPUs used', 'Per CPU', 'Ratio', 'Per-CPU ratio'].map(head),
+    ...['Requests/s', 'CPUs used', ...(withApplication ? ['Application busy'] : [])].map(head),
+    ...['Per CPU', 'Ratio', 'Per-CPU ratio'].map(head),
     ...['p50', 'p99', 'p99.9', ...(hasInstructions ? ['Instructions'] : []), 'Generator'].map(head),
     '<th>Note</th>',
   ];
@@ -136,6 +147,7 @@ function pointTable(points: readonly Point[]): string {
       `<td class="name">${escape(label(point))}</td>`,
       cell(summary?.requestsPerSecond),
       `<td class="n">${used === null ? '–' : used.toFixed(2)}</td>`,
+      ...(withApplication ? [`<td class="n">${percent(applicationBusy(point))}</td>`] : []),
       cell(summary?.requestsPerSecondPerCpu),
       cell(summary?.ratioToBaseline, (value) => value.toFixed(2)),
       cell(summary?.perCpuRatioToBaseline, (value) => value.toFixed(2)),
@@ -143,7 +155,7 @@ function pointTable(points: readonly Point[]): string {
       cell(summary?.p99Ns, duration),
       cell(summary?.p999Ns, duration),
       ...(hasInstructions ? [cell(summary?.instructionsPerRequest)] : []),
-      `<td class="n">${Number.isFinite(busy) ? `${(busy * 100).toFixed(0)} %` : '–'}</td>`,
+      `<td class="n">${percent(Number.isFinite(busy) ? busy : null)}</td>`,
       `<td class="note">${status === 'ok' ? '' : `<span class="chip ${status}">${status}</span>`}<small>${reasons.map(escape).join('<br>')}</small></td>`,
     ];
     return `<tr${point.baseline ? ' class="base"' : ''}>${cells.join('')}</tr>`;

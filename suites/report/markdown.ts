@@ -9,7 +9,16 @@ import {
   limitations,
   reproduceCommand,
 } from './findings.js';
-import { conditionText, cpusUsed, duration, number, withInterval } from './format.js';
+import {
+  applicationBusy,
+  conditionText,
+  cpusUsed,
+  duration,
+  number,
+  percent,
+  showsApplication,
+  withInterval,
+} from './format.js';
 
 /** The report as a CI job's summary. */
 export function markdownReport(results: Results): string {
@@ -54,6 +63,7 @@ function claimsTable({ claims }: Results): string {
 function pointsTable(points: readonly Point[]): string {
   const [first] = points;
   if (first === undefined) return '';
+  const withApplication = showsApplication(points);
   const rows = points.map((point) => {
     const { summary, status, reasons } = point;
     const used = cpusUsed(point);
@@ -61,6 +71,7 @@ function pointsTable(points: readonly Point[]): string {
       escape(label(point)),
       withInterval(summary?.requestsPerSecond ?? null),
       used === null ? '–' : used.toFixed(2),
+      ...(withApplication ? [percent(applicationBusy(point))] : []),
       withInterval(summary?.requestsPerSecondPerCpu ?? null),
       withInterval(summary?.ratioToBaseline ?? null, (value) => value.toFixed(2)),
       latency(summary?.p50Ns?.median),
@@ -73,8 +84,8 @@ function pointsTable(points: readonly Point[]): string {
   return [
     `## ${conditionText(first)}`,
     '',
-    '| server | requests/s | CPUs used | requests/s per CPU | ratio | p50 | p99 | p99.9 | note |',
-    '|---|--:|--:|--:|--:|--:|--:|--:|---|',
+    `| server | requests/s | CPUs used |${withApplication ? ' application busy |' : ''} requests/s per CPU | ratio | p50 | p99 | p99.9 | note |`,
+    `|---|--:|--:|${withApplication ? '--:|' : ''}--:|--:|--:|--:|--:|---|`,
     ...rows,
   ].join('\n');
 }

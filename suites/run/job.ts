@@ -5,6 +5,7 @@ import type { JobGroup, JobStep } from '../../vm/clock/steps.js';
 import { FastioError } from '../../vm/errors.js';
 import type { PlannedRun } from '../plan/planner.js';
 import { pointText, windowOf } from '../plan/points.js';
+import type { LoadedSuite } from '../schema/load.js';
 import { profileOf } from '../schema/suite.js';
 import type { CommandOptions } from './commands.js';
 import { loadWords, ownDirectory, serverOf, serverWords } from './commands.js';
@@ -211,7 +212,7 @@ function check(
       what: `${pointText(run.point)}, window ${window}`,
       serverCpus: run.point.placement.serverCpus,
     });
-    windows.push(withCounts(measured, run, counted[window]));
+    windows.push(withCounts(measured, run, counted[window], loaded));
   }
   if (server?.status !== 0 && server?.status !== terminatedStatus) throw serverFailed(run, server);
 }
@@ -251,7 +252,12 @@ export function windowsOf(
  * What the clock counted replaces what the guest's scheduler did: exact, and with everything that ran on the server's
  * CPUs. Those are all that are neither the generator's nor the watcher's, so a thread that was not pinned counts, too.
  */
-function withCounts(measured: Measurement, run: PlannedRun, window: ClockWindow | undefined): Measurement {
+function withCounts(
+  measured: Measurement,
+  run: PlannedRun,
+  window: ClockWindow | undefined,
+  loaded: LoadedSuite,
+): Measurement {
   const { loadCpus, oversubscribed } = run.point.placement;
   // A generator without hints, or one that shares the server's CPUs.
   if (window === undefined || oversubscribed) return measured;
@@ -265,7 +271,18 @@ function withCounts(measured: Measurement, run: PlannedRun, window: ClockWindow 
     ...measured,
     serverCpuNs: sum(busyNs) * scale,
     softirqNs: 0,
+    applicationBusy: applicationBusy(run, window, loaded),
     instructions: Math.round(sum((vcpu) => vcpu.userInstructions + vcpu.kernelInstructions) * scale),
     lineTransfers: Math.round(sum((vcpu) => vcpu.lineTransfers) * scale),
   };
+}
+
+/** What the application's own CPUs executed, as a share of the window; null when others run there, too. */
+function applicationBusy(run: PlannedRun, window: ClockWindow, loaded: LoadedSuite): number | null {
+  const { serverCpus } = run.point.placement;
+  const { extra, pinned } = serverOf(run, loaded).threads;
+  const own = serverCpus.length === 1 ? serverCpus : pinned ? serverCpus.slice(0, extra) : [];
+  if (own.length === 0) return null;
+  const executedNs = own.reduce((total, cpu) => total + (window.vcpus[cpu]?.executedNs ?? 0), 0);
+  return executedNs / (own.length * (window.endNs - window.startNs));
 }

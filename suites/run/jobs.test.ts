@@ -28,6 +28,10 @@ it('makes the runs of a condition one job with a seed of its own, and takes CPU 
   const two = results.points.find(({ id }) => id === 'small/fastio/w2/c25/b64');
   expect(two?.samples[0]?.cpusUsed).toBeCloseTo(3, 3);
   expect(two?.samples[0]?.instructionsPerRequest).toBeGreaterThan(0);
+  // A quarter of the time is spun away.
+  const one = results.points.find(({ id }) => id === 'small/epoll/w1/c25/b64');
+  expect(one?.samples[0]?.applicationBusy).toBeCloseTo(0.75, 3);
+  expect(two?.samples[0]?.applicationBusy).toBeCloseTo(0.75, 3);
 });
 
 it('gives the same results for one seed, however many guests run side by side, host times aside', async () => {

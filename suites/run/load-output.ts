@@ -90,6 +90,7 @@ export function parseLoadOutput(
     stealShare: accounting === null ? null : steal / (durationNs * Math.max(1, accounting.cpus.length)),
     generatorBusy: generator.busiestShare,
     rateKept: openLoop?.kept ?? null,
+    applicationBusy: null,
     instructions: null,
     lineTransfers: null,
   };

@@ -27,6 +27,12 @@ export const Measurement = z.strictObject({
   stealShare: z.number().min(0).nullable().describe('CPU time the hypervisor gave to others ÷ all of it.'),
   rateKept: z.boolean().nullable().describe('Open loop: whether the offered rate was carried.'),
   generatorBusy: z.number().min(0).nullable(),
+  applicationBusy: z
+    .number()
+    .min(0)
+    .nullable()
+    .default(null)
+    .describe('Share of time that the application’s own CPUs executed, polling left out, where it is known.'),
   instructions: count.nullable().describe('Executed on the server’s CPUs, where the clock counts them.'),
   lineTransfers: count
     .nullable()

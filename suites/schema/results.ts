@@ -37,6 +37,11 @@ const Sample = z.strictObject({
   latencies: count.describe('How many latencies the percentiles come from.'),
   instructionsPerRequest: nullable(z.number()),
   generatorBusy: nullable(z.number()).describe('Share of time the busiest generator thread was not waiting.'),
+  applicationBusy: nullable(z.number())
+    .default(null)
+    .describe(
+      'Share of time the application’s own CPUs executed, polling left out; null where others run there, too.',
+    ),
   droppedIntervals: count.describe('Intervals at its start that were still warm-up.'),
   steady: z.boolean().describe('false: no steady stretch was found; all intervals are used.'),
   outlier: z.boolean().describe('Marked by Tukey’s fences; used all the same.'),

@@ -61,6 +61,12 @@ const Server = z
       .strictObject({
         perWorker: z.number().int().min(0).max(16).default(1),
         extra: z.number().int().min(0).max(64).default(0),
+        pinned: z
+          .boolean()
+          .default(false)
+          .describe(
+            'The extra threads, the application’s own, have the first CPUs to themselves: how busy they are is told.',
+          ),
       })
       .prefault({})
       .describe('CPUs it keeps busy: perWorker × workers + extra.'),

@@ -32,7 +32,7 @@ servers:
     title: FastIO
     module: fastio
     run: 'fastio --port {port} --workers {workers} --cpus {serverCpus}'
-    threads: { extra: 1 }
+    threads: { extra: 1, pinned: true }
 load:
   run: 'load --address 127.0.0.1:{port} --duration {windowMs}ms --warmup {warmupMs}ms --account-pid {pid} --json -'
   format: fastio-load
