@@ -5,7 +5,7 @@ import type { Shard } from '../suites/plan/planner.js';
 import { clocks, profiles } from '../suites/schema/suite.js';
 import { projectRoot } from '../vm/paths.js';
 import { accelerators, architectures, kernels } from '../vm/vm.js';
-import type { RunCommandOptions } from './commands/run.js';
+import type { ReproduceCommandOptions, RunCommandOptions } from './commands/run.js';
 import { defaultCostProfile, publishedCosts } from '../vm/clock/profiles.js';
 import type { Context } from './context.js';
 import { backendOption, integer } from './options.js';
@@ -31,13 +31,15 @@ export function addSuiteCommands(program: Command, version: string, act: Act): v
       .command('reproduce')
       .description('measure what the published claims are about and give a verdict on each'),
     publishedCosts,
-  ).action((options: RunCommandOptions) =>
-    act((c) =>
-      here(options, [], c, async () =>
-        (await import('./commands/run.js')).reproduceCommand(options, version, c),
+  )
+    .option('--also <suite...>', 'measure these suites as well: names, or paths of your own')
+    .action((options: ReproduceCommandOptions) =>
+      act((c) =>
+        here(options, (options.also ?? []).filter(isPath), c, async () =>
+          (await import('./commands/run.js')).reproduceCommand(options, version, c),
+        ),
       ),
-    ),
-  );
+    );
 
   program
     .command('report')

@@ -47,6 +47,10 @@ export interface RunCommandOptions {
   readonly claims?: string;
 }
 
+export interface ReproduceCommandOptions extends RunCommandOptions {
+  readonly also?: readonly string[];
+}
+
 /** `fastio run`: measures suites and leaves results and a report in a directory. */
 export async function runCommandOf(
   suites: readonly string[],
@@ -58,9 +62,9 @@ export async function runCommandOf(
   return resumable(asked.out, context, async () => finish(await runSuites({ ...asked, suites }), context));
 }
 
-/** `fastio reproduce`: measures what the claims are about; exit 1 when one is refuted. */
+/** `fastio reproduce`: measures what the claims are about, and more if asked; exit 1 when one is refuted. */
 export async function reproduceCommand(
-  options: RunCommandOptions,
+  options: ReproduceCommandOptions,
   version: string,
   context: Context,
 ): Promise<number> {
@@ -69,7 +73,7 @@ export async function reproduceCommand(
   const asked = costs === undefined ? options : { ...options, costs };
   const all = await suiteOptions(asked, version, context);
   return resumable(all.out, context, async () => {
-    const outcome = await reproduce(all);
+    const outcome = await reproduce({ ...all, also: options.also ?? [] });
     const code = await finish(outcome, context);
     return code === exitCodes.good && outcome.refuted > 0 ? exitCodes.failed : code;
   });

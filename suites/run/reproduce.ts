@@ -4,7 +4,11 @@ import type { Outcome } from './run-suites.js';
 import { runSuites } from './run-suites.js';
 
 /** As `SuiteOptions`, the suites being those of the claims unless named. */
-export type ReproduceOptions = Omit<SuiteOptions, 'suites'> & { readonly suites?: readonly string[] };
+export type ReproduceOptions = Omit<SuiteOptions, 'suites'> & {
+  readonly suites?: readonly string[];
+  /** Suites to measure besides those. */
+  readonly also?: readonly string[];
+};
 
 export interface Reproduction extends Outcome {
   readonly passed: number;
@@ -19,7 +23,8 @@ export interface Reproduction extends Outcome {
  */
 export async function reproduce(options: ReproduceOptions): Promise<Reproduction> {
   const { claims } = await loadClaims(options.claimsFile ?? claimsFile);
-  const suites = options.suites ?? [...new Set(claims.map(({ suite }) => suite))];
+  const claimed = options.suites ?? claims.map(({ suite }) => suite);
+  const suites = [...new Set([...claimed, ...(options.also ?? [])])];
   const outcome = await runSuites({ ...options, suites });
   const count = (verdict: string): number =>
     outcome.results.claims.filter((claim) => claim.verdict === verdict).length;
