@@ -184,6 +184,12 @@ it('sets requests per CPU beside those of another point under the same condition
   expect(judge(pair, [own, withPerCpu(other, figure(85_000, 100))])?.verdict).toBe('FAIL');
   expect(judge(pair, [own, withPerCpu(other, figure(80_000, 0, 'none'))])?.verdict).toBe('NOT COMPARABLE');
   expect(judge(pair, [own, { ...other, connections: 100 }])?.verdict).toBe('NOT COMPARABLE');
+  const carried: Claim = { ...pair, metric: 'ratioToPoint' };
+  const three = point(3, figure(3), { server: 'io_uring' });
+  const factor =
+    (point(2, figure(2)).summary?.requestsPerSecond.median ?? 0) /
+    (three.summary?.requestsPerSecond.median ?? 1);
+  expect(judge(carried, [own, three])?.measured).toBeCloseTo(factor, 6);
   const idle = { ...other, status: 'invalid' as const, reasons: ['the generator was the bottleneck'] };
   expect(judge(pair, [own, idle])).toMatchObject({ verdict: 'NOT COMPARABLE', reason: idle.reasons[0] });
 });

@@ -37,7 +37,7 @@ function judge(
   const found = workers.map((n) => find(points, claim.suite, { ...place, workers: n }));
   const measured = measure(claim, found, points);
   const band = noise.find((one) => one.suite === claim.suite && conditionKey(one) === conditionKey(place));
-  const involved = claim.metric === 'perCpuRatioToPoint' ? [...found, otherOf(claim, points)] : found;
+  const involved = 'against' in claim ? [...found, otherOf(claim, points)] : found;
   const { verdict, reason } = verdictOf(claim, involved, measured, conditions);
   const { kind, id, title, metric, suite, published, tolerance, direction, source } = claim;
   return {
@@ -81,7 +81,7 @@ function find(points: readonly Point[], suite: string, place: Place): Point | un
 
 /** The point that a claim's own is set against. */
 function otherOf(
-  { suite, point, against }: Extract<Claim, { metric: 'perCpuRatioToPoint' }>,
+  { suite, point, against }: Extract<Claim, { against: unknown }>,
   points: readonly Point[],
 ): Point | undefined {
   return find(points, suite, { ...point, ...against });
@@ -95,9 +95,9 @@ function measure(
 ): Measured | string {
   if (claim.metric === 'slopePerWorker') return slopeOf(claim, found);
   if (claim.metric === 'p99RatioToBaseline') return p99RatioOf(found[0], points);
-  if (claim.metric === 'perCpuRatioToPoint') {
-    const other = otherOf(claim, points)?.summary;
-    return quotient(found[0]?.summary?.requestsPerSecondPerCpu, other?.requestsPerSecondPerCpu);
+  if ('against' in claim) {
+    const key = claim.metric === 'ratioToPoint' ? 'requestsPerSecond' : 'requestsPerSecondPerCpu';
+    return quotient(found[0]?.summary?.[key], otherOf(claim, points)?.summary?.[key]);
   }
   const figure = found[0]?.summary?.[claim.metric];
   if (figure === undefined || figure === null) return 'no figure';

@@ -73,7 +73,7 @@ const PointClaim = z.strictObject({
 /** A figure of one point beside that of another under the same conditions. */
 const PairClaim = z.strictObject({
   ...Common,
-  metric: z.literal('perCpuRatioToPoint'),
+  metric: z.enum(['ratioToPoint', 'perCpuRatioToPoint']),
   point: z.strictObject({ ...Condition, workers }),
   against: z
     .strictObject({ server: Name, workers })

@@ -79,7 +79,7 @@ export async function loadClaims(
       faults.push({ path: ['claims', index, path], message });
     };
     check(key, place);
-    if (claim.metric === 'perCpuRatioToPoint') check('against', { ...claim.point, ...claim.against });
+    if ('against' in claim) check('against', { ...claim.point, ...claim.against });
   }
   if (faults.length > 0) throw invalid(source, faults);
   return { claims };

@@ -45,7 +45,10 @@ it('names points of the suites of Redis and Valkey in their targets, those of th
   const { claims } = await loadClaims(join(suitesDir, 'redis-targets.yaml'));
 
   expect(claims.map(({ id }) => id)).toEqual(
-    ['redis', 'valkey'].flatMap((server) => ['inline', '1', '2', '3'].map((which) => `${server}-${which}`)),
+    [
+      ['inline', '1', '2', '3'],
+      ['threads-1', 'threads-2', 'threads-3'],
+    ].flatMap((kinds) => ['redis', 'valkey'].flatMap((server) => kinds.map((which) => `${server}-${which}`))),
   );
   for (const { suite, name } of suites) {
     expect(suite.baseline).toEqual({ server: name, workers: 1 });
