@@ -162,13 +162,25 @@ describe('a connection', () => {
 
   it('sends keep-alives after keepAliveInitialDelay', async (test) => {
     const { socket } = await connected(test, { keepAlive: true, keepAliveInitialDelay: 3_000 });
-    const seconds = keepAliveSeconds(socket);
+    const seconds = systemView(socket).keepAliveSeconds;
     assert.ok(seconds !== undefined && seconds > 0 && seconds <= 3, `${seconds} s`);
     socket.setKeepAlive(false);
-    assert.equal(keepAliveSeconds(socket), undefined);
+    assert.equal(systemView(socket).keepAliveSeconds, undefined);
     socket.setKeepAlive(true, 5_000);
-    const changed = keepAliveSeconds(socket);
+    const changed = systemView(socket).keepAliveSeconds;
     assert.ok(changed !== undefined && changed > 3 && changed <= 5, `${changed} s`);
+  });
+
+  it('sends small writes at once with noDelay, and only then', async (test) => {
+    for (const noDelay of [false, true]) {
+      const { socket, peer } = await connected(test, { noDelay });
+      const held = await writesHeldBack(socket, peer);
+      const few = tries / 4;
+      assert.ok(noDelay ? held < few : held >= few, `${held} of ${tries} held back, noDelay ${noDelay}`);
+      if (noDelay) continue;
+      socket.setNoDelay();
+      assert.ok((await writesHeldBack(socket, peer)) < few, 'setNoDelay()');
+    }
   });
 
   it('is read with for await, as strings where that was asked', async (test) => {
@@ -192,11 +204,49 @@ describe('a connection', () => {
   });
 });
 
-/** Seconds until the system sends a keep-alive on it, undefined when it sends none; see proc(5), tcp. */
-function keepAliveSeconds({ localPort = 0, remotePort = 0 }: Socket): number | undefined {
+interface Ends {
+  readonly localPort?: number | undefined;
+  readonly remotePort?: number | undefined;
+}
+
+interface SystemView {
+  /** Bytes that arrived and that nobody has read. */
+  readonly unread: number;
+  /** Until a keep-alive is sent; undefined when none will be. */
+  readonly keepAliveSeconds: number | undefined;
+}
+
+/** What proc(5) says of it in its tcp. */
+function systemView({ localPort = 0, remotePort = 0 }: Ends): SystemView {
   const hex = (port: number): string => port.toString(16).toUpperCase().padStart(4, '0');
-  const line = new RegExp(`:${hex(localPort)} \\w+:${hex(remotePort)} \\w+ \\w+:\\w+ (\\w+):(\\w+)`);
-  const [, timer, ticks = ''] = line.exec(readFileSync('/proc/net/tcp', 'utf8')) ?? [];
+  const line = new RegExp(`:${hex(localPort)} \\w+:${hex(remotePort)} \\w+ \\w+:(\\w+) (\\w+):(\\w+)`);
+  const [, unread = '', timer, ticks = ''] = line.exec(readFileSync('/proc/net/tcp', 'utf8')) ?? [];
   const ticksPerSecond = 100;
-  return timer === '02' ? parseInt(ticks, 16) / ticksPerSecond : undefined;
+  return {
+    unread: parseInt(unread, 16),
+    keepAliveSeconds: timer === '02' ? parseInt(ticks, 16) / ticksPerSecond : undefined,
+  };
+}
+
+const tries = 20;
+
+/**
+ * Of so many pairs of small writes, those of which the second had not arrived when it was said to be written: Nagle's
+ * algorithm keeps it until the first is acknowledged, with which a peer that answers takes its time.
+ */
+async function writesHeldBack(socket: Socket, peer: net.Socket): Promise<number> {
+  let held = 0;
+  for (let i = 0; i < tries; i += 1) {
+    // The system takes the peer for one that answers.
+    for (let exchange = 0; exchange < 5; exchange += 1) {
+      socket.write('x');
+      await readBytes(peer, 1);
+      peer.write('y');
+      await readBytes(socket, 1);
+    }
+    for (const part of ['a', 'b']) await new Promise((resolve) => socket.write(part, resolve));
+    if (systemView(peer).unread + peer.readableLength < 2) held += 1;
+    await readBytes(peer, 2);
+  }
+  return held;
 }
