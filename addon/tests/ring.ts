@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import type { TestContext } from 'node:test';
 import { describe, it } from 'node:test';
+import type { Ring } from '../index.js';
+import { openRing } from '../index.js';
+import type { Native } from '../native.js';
+import { loadNative } from '../native.js';
+import type { NativeOptions } from '../options.js';
 import {
   fileFor,
   listenerFor,
@@ -13,7 +19,7 @@ import {
   readBytes,
   ringFor,
   settled,
-  stuck,
+  sleepy,
 } from './rig.js';
 
 describe('a ring', () => {
@@ -180,6 +186,33 @@ describe('a ring', () => {
     );
   });
 
+  it('crosses into the native half and back once per batch, not per operation', async (test) => {
+    const calls = countCrossings(test);
+    const ring = ringFor(test, { workers: 0, selfBatch: 0 });
+    const pairs = await pairsFor(test, ring, 40);
+    const rounds = 10;
+    for (const { peer } of pairs) peer.resume();
+    await settled(ring);
+    calls.count = 0;
+
+    for (let round = 0; round < rounds; round += 1) {
+      await Promise.all(pairs.map(({ fd }) => ring.send(fd, Buffer.from('x'))));
+    }
+
+    // Once a round the process is held and released, and completions are handed over, in two parts if need be.
+    assert.ok(calls.count >= rounds && calls.count <= 4 * rounds, `${calls.count} calls`);
+  });
+
+  it('is closed by await using', async () => {
+    let kept: Ring;
+    {
+      await using ring = openRing(sleepy);
+      assert.equal(ring.closed, false);
+      kept = ring;
+    }
+    assert.equal(kept.closed, true);
+  });
+
   it('takes its shape from a fastio.conf, and says where that is wrong', (test) => {
     const good = fileFor(
       test,
@@ -198,74 +231,30 @@ describe('a ring', () => {
   });
 });
 
-describe('an AbortSignal', () => {
-  it('ends a receive with an AbortError that has its reason, and nothing is lost', async (test) => {
-    const ring = ringFor(test);
-    const { fd, peer } = await pairFor(test, ring);
-    const controller = new AbortController();
-    const reason = new Error('enough');
-
-    const receiving = ring.recv(fd, Buffer.alloc(10), { signal: controller.signal });
-    setImmediate(() => {
-      controller.abort(reason);
-    });
-
-    await assert.rejects(receiving, { name: 'AbortError', code: 'ABORT_ERR', cause: reason });
-    peer.write('later');
-    assert.equal(await ring.recv(fd, Buffer.alloc(10)), 5);
+/** Counts calls of the native half and by it, for rings opened from now on. */
+function countCrossings(test: TestContext): { count: number } {
+  const calls = { count: 0 };
+  const native = loadNative() as { NativeRing: Native['NativeRing'] };
+  const { NativeRing } = native;
+  test.after(() => {
+    native.NativeRing = NativeRing;
   });
-
-  it('that is aborted already lets nothing begin', async (test) => {
-    const ring = ringFor(test);
-    const { fd } = await pairFor(test, ring);
-    await settled(ring);
-
-    const receiving = ring.recv(fd, Buffer.alloc(10), { signal: AbortSignal.abort() });
-
-    assert.equal(ring.active, 0);
-    await assert.rejects(receiving, { code: 'ABORT_ERR' });
-  });
-
-  it('ends a send that is stuck', async (test) => {
-    const ring = ringFor(test, { blockBytes: stuck.blockBytes });
-    const { fd, peer } = await pairFor(test, ring);
-    const controller = new AbortController();
-    peer.pause();
-
-    const sending = ring.send(fd, Buffer.alloc(stuck.bytes), { signal: controller.signal });
-    setTimeout(() => {
-      controller.abort();
-    }, 50);
-
-    await assert.rejects(sending, { code: 'ABORT_ERR' });
-    await settled(ring);
-  });
-
-  it('ends what waits for memory at once, and nothing else', async (test) => {
-    const { blockBytes, bytes } = stuck;
-    const ring = ringFor(test, { blockBytes, memoryBytes: blockBytes });
-    const [slow, other] = await pairsFor(test, ring, 2);
-    assert.ok(slow !== undefined && other !== undefined);
-    slow.peer.pause();
-    const first = ring.send(slow.fd, Buffer.alloc(bytes));
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    const controller = new AbortController();
-
-    const second = ring.send(other.fd, Buffer.alloc(10), { signal: controller.signal });
-    controller.abort();
-
-    await assert.rejects(second, { code: 'ABORT_ERR' });
-    slow.peer.resume();
-    assert.equal(await first, bytes);
-  });
-
-  it('ends accepting', async (test) => {
-    const ring = ringFor(test);
-    const controller = new AbortController();
-    const next = ring.accept(listenerFor(test).fd, { signal: controller.signal }).next();
-
-    controller.abort();
-
-    await assert.rejects(next, { code: 'ABORT_ERR' });
-  });
-});
+  native.NativeRing = class extends NativeRing {
+    constructor(options: NativeOptions, dispatch: () => void) {
+      super(options, () => {
+        calls.count += 1;
+        dispatch();
+      });
+      for (const name of ['flush', 'hold', 'release', 'grow'] as const) {
+        const call = super[name].bind(this) as (...args: unknown[]) => unknown;
+        Object.defineProperty(this, name, {
+          value: (...args: unknown[]) => {
+            calls.count += 1;
+            return call(...args);
+          },
+        });
+      }
+    }
+  };
+  return calls;
+}
