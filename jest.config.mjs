@@ -35,6 +35,12 @@ export default {
     },
     {
       ...shared,
+      displayName: 'nodes',
+      testMatch: ['<rootDir>/test/nodes/**/*.test.ts'],
+      setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],
+    },
+    {
+      ...shared,
       displayName: 'docker',
       testMatch: ['<rootDir>/test/docker/**/*.test.ts'],
       setupFilesAfterEnv: ['<rootDir>/test/guest-setup.mjs'],
