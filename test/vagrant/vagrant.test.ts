@@ -92,27 +92,31 @@ it('says that a box in a closed directory cannot be used, and how to open it', a
   expect(stderr).toContain(`Run \`chmod o+x ${join(scratch, 'home')}\``);
 });
 
-it('brings up a guest with FastIO loaded, which serves, halts and is gone', async () => {
-  const up = await vagrant('up', '--provider', 'libvirt');
-  if (up.status !== 0) throw new Error(`${up.stdout}${up.stderr}${await lastConsoleLines()}`);
+it(
+  'brings up a guest with FastIO loaded, which serves, halts and is gone',
+  async () => {
+    const up = await vagrant('up', '--provider', 'libvirt');
+    if (up.status !== 0) throw new Error(`${up.stdout}${up.stderr}${await lastConsoleLines()}`);
 
-  const device = await vagrant('ssh', '-c', 'ls -l /dev/fastio && cat /proc/modules && dmesg');
-  const echo = await vagrant('ssh', '-c', serve);
-  const halted = await vagrant('halt');
-  const destroyed = await vagrant('destroy', '--force');
+    const device = await vagrant('ssh', '-c', 'ls -l /dev/fastio && cat /proc/modules && dmesg');
+    const echo = await vagrant('ssh', '-c', serve);
+    const halted = await vagrant('halt');
+    const destroyed = await vagrant('destroy', '--force');
 
-  expect(device).toMatchObject({ status: 0 });
-  expect(device.stdout).toMatch(/^c.* \/dev\/fastio\r?$/m);
-  expect(device.stdout).toMatch(/^fastio \d+/m);
-  expect(device.stdout).not.toMatch(/WARNING:|BUG:|Oops/);
-  expect(echo).toMatchObject({ status: 0 });
-  expect(echo.stdout).toMatch(/"requests": ?[1-9]/);
-  expect(halted).toMatchObject({ status: 0 });
-  expect(destroyed).toMatchObject({ status: 0 });
-  const left = await run(['virsh', '-c', libvirt.uri, 'list', '--all', '--name']);
-  expect(left.status).toBe(0);
-  expect(left.stdout).not.toContain(names.prefix);
-});
+    expect(device).toMatchObject({ status: 0 });
+    expect(device.stdout).toMatch(/^c.* \/dev\/fastio\r?$/m);
+    expect(device.stdout).toMatch(/^fastio \d+/m);
+    expect(device.stdout).not.toMatch(/WARNING:|BUG:|Oops/);
+    expect(echo).toMatchObject({ status: 0 });
+    expect(echo.stdout).toMatch(/"requests": ?[1-9]/);
+    expect(halted).toMatchObject({ status: 0 });
+    expect(destroyed).toMatchObject({ status: 0 });
+    const left = await run(['virsh', '-c', libvirt.uri, 'list', '--all', '--name']);
+    expect(left.status).toBe(0);
+    expect(left.stdout).not.toContain(names.prefix);
+  },
+  3 * commandMs,
+);
 
 it('does not replace a box that is there', async () => {
   const command = [process.execPath, join(projectRoot, 'dist/cli/main.js')];
