@@ -131,6 +131,6 @@ const serve = [
   'cd /opt/box/bin',
   './fastio --port 7777 --backend kernel --workers 1 >/tmp/server & server=$!',
   'until grep -q READY /tmp/server; do kill -0 $server || exit 1; sleep 0.1; done',
-  './load --port 7777 --connections 4 --duration 1 --warmup 0.2; status=$?',
+  './load --address 127.0.0.1:7777 --connections 4 --duration 1 --warmup 0.2; status=$?',
   'kill $server; wait $server; cat /tmp/server; exit $status',
 ].join('\n');
