@@ -327,9 +327,15 @@ static size_t send_now(struct flow *flow, const void *data, size_t length)
 }
 
 /*
- * Sends as much as the socket takes of a large write that this very thread would send from a copy. Returns 0 when
- * it takes none or is broken, which the ring finds out in its turn.
+ * Whether a write is better made there and then, by the thread that would make it anyway: a large one would be copied
+ * first, and after few completions the loop would soon wait, and come round once more to learn that all was sent.
  */
+static bool should_send_at_once(const struct rings *rings, const struct flow *flow, size_t length)
+{
+	return flow->lane->queue->self && is_idle(flow) && (length > FLOW_BYTES_KEPT || rings->few);
+}
+
+/* Sends as much as the socket takes. Returns 0 when it takes none or is broken, which the ring finds out in its turn. */
 static size_t send_at_once(struct rings *rings, struct flow *flow, const struct iovec *parts, int count)
 {
 	struct msghdr message = { .msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)count };
@@ -351,15 +357,15 @@ size_t flow_write(struct rings *rings, struct flow *flow, const struct iovec *pa
 {
 	size_t length = 0, room, done = 0;
 
-	if (count == 1 && is_idle(flow) && parts->iov_len && parts->iov_len <= FLOW_SMALL_WRITE)
-		return send_now(flow, parts->iov_base, parts->iov_len);
 	for (int i = 0; i < count; i++)
 		length += parts[i].iov_len;
-	if (length > FLOW_BYTES_KEPT && count <= IOV_MAX && flow->lane->queue->self && is_idle(flow)) {
+	if (length && count <= IOV_MAX && should_send_at_once(rings, flow, length)) {
 		done = send_at_once(rings, flow, parts, count);
 		if (done)
 			return done;
 	}
+	if (count == 1 && is_idle(flow) && length && length <= FLOW_SMALL_WRITE)
+		return send_now(flow, parts->iov_base, length);
 	room = flow_room(rings, flow, length);
 	if (!room || !flow_bytes_reserve(&flow->next, flow->next.length + room))
 		return 0;

@@ -171,6 +171,7 @@ struct lane {
  * @nr_lanes: how many
  * @flow_max: flows one lane can carry
  * @dealt: flows dealt out to lanes
+ * @few: the main thread does all by itself, and found few completions when it looked last
  * @send_bytes: see struct rings_options; may be changed any time
  * @readable, @writable: watched flows with something to report
  * @lingering: closing flows with bytes to send
@@ -188,6 +189,7 @@ struct rings {
 	unsigned int nr_lanes;
 	unsigned int flow_max;
 	unsigned int dealt;
+	bool few;
 	size_t send_bytes;
 	struct flow_list readable, writable, lingering, all;
 	int poll_fd;

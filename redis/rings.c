@@ -20,6 +20,8 @@
 #define SELF_BATCH 8
 /* Looks at the rings between two at the clock. */
 #define SPINS_PER_CLOCK 16
+/* So many completions are few: see should_send_at_once(). */
+#define FEW 4
 
 bool rings_foreign;
 
@@ -280,6 +282,7 @@ unsigned int rings_harvest(struct rings *rings)
 			found += harvest_lane(rings, &rings->fio->queues[i]);
 		count += found;
 	} while (found < HARVEST_MAX && rings->fio->clear_when_empty && fastio_emptied(rings->fio));
+	rings->few = !rings->fio->nr_workers && count <= FEW;
 	return count;
 }
 

@@ -116,7 +116,7 @@ it.each([
       server,
       module,
       [
-        'bin/load --address 127.0.0.1:7700 --protocol incr --connections 20 --message-bytes 1 --requests 20000 ' +
+        'bin/load --address 127.0.0.1:7700 --protocol incr --connections 20 --message-bytes 1 --requests 8000 ' +
           '--warmup 0s --timeout 120s --json load.json &',
         'load=$!',
         'asked() { cli info stats | sed -n "s/total_commands_processed:\\([0-9]*\\).*/\\1/p"; }',
