@@ -266,8 +266,8 @@ int fastio_setup(struct fastio **fio, const struct fastio_params *params,
  *
  * What they have completed can still be reaped with fastio_peek() or fastio_next(); then call
  * fastio_exit(). Nothing can be executed any more. An operation of one step that has no completion
- * then, such as a receive or a send without MSG_WAITALL, has not been executed and moved no byte: the
- * program may make the system call in its place.
+ * then, or -ECANCELED, such as a receive or a send without MSG_WAITALL, has not been executed and
+ * moved no byte: the program may make the system call in its place.
  */
 void fastio_stop(struct fastio *fio);
 
