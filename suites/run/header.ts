@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { basename, relative } from 'node:path';
+import { projectRoot } from '../../vm/paths.js';
 import type { Header } from '../judge/results.js';
 import type { LoadedSuite } from '../schema/load.js';
 import type { Results } from '../schema/results.js';
@@ -61,10 +62,10 @@ export async function headerOf(
   };
 }
 
-/** Results must not depend on where the project or the user's files lie. */
+/** Results must not depend on where the project or the user's files lie, nor on the project's being a package or a clone. */
 function relativeName(file: string): string {
-  const path = relative(process.cwd(), file);
-  return path.startsWith('..') ? basename(file) : path;
+  const paths = [projectRoot, process.cwd()].map((directory) => relative(directory, file));
+  return paths.find((path) => !path.startsWith('..')) ?? basename(file);
 }
 
 /** The header once a guest has been seen. */
