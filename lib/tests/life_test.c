@@ -35,11 +35,12 @@ static int threads_running(void)
 
 /*
  * How many threads there are once all but @expected have had two seconds to go: one that has been
- * joined is still on its way out of the kernel.
+ * joined is still on its way out of the kernel. It may be fewer, as those of the test before may
+ * have been counted on theirs.
  */
 static int threads_left(int expected)
 {
-	for (int ms = 0; ms < 2000 && threads_running() != expected; ms++)
+	for (int ms = 0; ms < 2000 && threads_running() > expected; ms++)
 		usleep(1000);
 	return threads_running();
 }
@@ -70,7 +71,7 @@ static void submit_what_never_ends(struct rig *rig, int fds[7])
 static void exit_with_operations_in_flight(void *arg)
 {
 	const struct rig *outer = arg;
-	int before = rig_open_fds(), threads = threads_running();
+	int before = rig_open_fds(), threads = threads_running(), left;
 	struct fastio_params params;
 	struct rig rig = { 0 };
 	int fds[7];
@@ -86,14 +87,15 @@ static void exit_with_operations_in_flight(void *arg)
 			CHECK_EQ(close(fds[i]), 0);
 	}
 	CHECK_EQ(rig_open_fds(), before);
-	CHECK_EQ(threads_left(threads), threads);
+	left = threads_left(threads);
+	CHECK(left <= threads, "%d, expected %d at most", left, threads);
 }
 
 /* A read, an open and a copy that block their threads, for want of somebody at the other end. */
 static void exit_while_wq_workers_block(void *arg)
 {
 	const struct rig *outer = arg;
-	int before = rig_open_fds(), threads = threads_running();
+	int before = rig_open_fds(), threads = threads_running(), left;
 	struct fastio_params params;
 	struct rig rig = { 0 };
 	int pipes[2], pair[2], file;
@@ -125,7 +127,8 @@ static void exit_while_wq_workers_block(void *arg)
 	close(file);
 	unlink(fifo);
 	CHECK_EQ(rig_open_fds(), before);
-	CHECK_EQ(threads_left(threads), threads);
+	left = threads_left(threads);
+	CHECK(left <= threads, "%d, expected %d at most", left, threads);
 }
 
 static void exit_right_after_submit(void *arg)
