@@ -44,7 +44,7 @@ it('is left alone by a Sentinel, which serves as if it were not there', async ()
     server: 'valkey',
     module: modes.workers,
     args: ['--sentinel'],
-    configuration: 'dir /work',
+    configuration: 'dir /data',
   });
   const client = await running.client();
 
@@ -72,7 +72,7 @@ it('refuses a server of the same version whose state has another size, naming bo
     await using running = await start({
       server: 'valkey',
       module: modes.workers,
-      program: '/work/valkey-server',
+      program: '/data/valkey-server',
       directory,
     });
 

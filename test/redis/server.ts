@@ -21,7 +21,7 @@ export interface ServerSpec {
   /** Text of a configuration file, which a Sentinel needs. Arguments come on top of it. */
   readonly configuration?: string;
   readonly flavour?: 'release' | 'asan';
-  /** Path inside its root, where /work is its directory; default: Debian's own. */
+  /** Path inside its root, where /data is its directory; default: Debian's own. */
   readonly program?: string;
   /** SIGWINCH takes its rings away: see redis/tests/vanish.c. */
   readonly vanishing?: boolean;
@@ -72,16 +72,16 @@ export async function startServer(spec: ServerSpec, work: Work): Promise<Running
   ).command(
     {
       binds: [
-        { host: directory, inside: '/work', writable: true },
+        { host: directory, inside: '/data', writable: true },
         { host: dirname(module), inside: '/modules', writable: false },
       ],
-      cwd: '/work',
+      cwd: '/data',
       env: { LC_ALL: 'C.UTF-8', LD_PRELOAD: preloaded.join(' '), ...(flavour === 'asan' ? asan : {}) },
     },
     [
       ...[
         spec.program ?? `${server}-server`,
-        ...(spec.configuration === undefined ? [] : ['/work/server.conf']),
+        ...(spec.configuration === undefined ? [] : ['/data/server.conf']),
       ],
       ...['--port', String(port), '--save', '', '--enable-debug-command', 'yes'],
       ...['--repl-diskless-sync-delay', '0', ...(spec.args ?? []), ...loading],

@@ -83,10 +83,10 @@ export async function runTcl(spec: TclRun, work: Work): Promise<TclResult> {
     ];
     const sandbox = {
       binds: [
-        { host: directory, inside: '/work', writable: true },
+        { host: directory, inside: '/data', writable: true },
         { host: dirname(module), inside: '/modules', writable: false },
       ],
-      cwd: '/work',
+      cwd: '/data',
       env: { HOME: '/tmp', LC_ALL: 'C.UTF-8' },
     };
     const command = await root.command(sandbox, argv);
