@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
+import { errnoOf } from '../../vm/errors.js';
 
 export interface GroupResult {
   readonly status: number;
@@ -22,7 +23,7 @@ export async function runGroup(argv: readonly string[], signal: AbortSignal): Pr
       process.kill(-child.pid, 'SIGKILL');
     } catch (error) {
       // Nothing was left of it.
-      if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+      if (errnoOf(error) !== 'ESRCH') throw error;
     }
   };
   process.once('exit', kill);

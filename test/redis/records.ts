@@ -1,6 +1,7 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { RedisServer } from '../../toolchain/redis.js';
+import { errnoOf } from '../../vm/errors.js';
 import type { Usage, Variant } from './tcl.js';
 import { variantNames } from './tcl.js';
 
@@ -36,7 +37,7 @@ export async function readRecord(
   try {
     return JSON.parse(await readFile(pathOf(directory, server, file), 'utf8')) as FileRecord;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    if (errnoOf(error) === 'ENOENT') return undefined;
     throw error;
   }
 }
