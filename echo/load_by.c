@@ -75,7 +75,9 @@ static int connect_server(void)
 	socklen_t length = resolve_address(&address);
 	int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+	/* The one for sending is also that for connecting. */
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) ||
 	    connect(fd, (struct sockaddr *)&address, length))
 		give_up("cannot connect to %s: %s", settings.address, strerror(errno));
 	return fd;
