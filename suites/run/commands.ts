@@ -60,14 +60,16 @@ export function loadWords(
   const { load } = loaded.suite;
   const planned = profileOf(loaded.suite, profile);
   const { workers, connections, messageBytes, rate, request, placement } = run.point;
+  // Words of the suite's own, which may hold placeholders themselves.
+  const asked = load.requests?.[request ?? ''] ?? '';
   const values = {
     port: server.port,
     workers,
     connections,
     messageBytes,
     rate: rate ?? 0,
-    // Within a word of a shell's, the words stand as they are.
-    request: load.requests?.[request ?? ''] ?? '',
+    // Within a word of a shell's, they stand as they are.
+    request: asked,
     // A thread without a connection would be refused.
     loadThreads: Math.min(placement.loadCpus.length, connections),
     loadCpus: placement.loadCpus.join(','),
@@ -79,9 +81,6 @@ export function loadWords(
     seed: (seed + window) % 2 ** 31,
     clockHints: clock === 'virtual' ? '--clock-hints' : '',
   };
-  // Words of the suite's own, which may hold placeholders themselves.
-  const asked = wordsOf(load.run).flatMap((word) =>
-    word === '{request}' ? wordsOf(load.requests?.[request ?? ''] ?? '') : [word],
-  );
-  return [asked, rate === null ? [] : load.openLoop].flatMap((part) => fill<'load'>(part, values));
+  const words = wordsOf(load.run).flatMap((word) => (word === '{request}' ? wordsOf(asked) : [word]));
+  return [words, rate === null ? [] : load.openLoop].flatMap((part) => fill<'load'>(part, values));
 }
