@@ -1,8 +1,7 @@
+import { applicationBusy, cpusUsed } from '../suites/judge/samples.js';
 import { conditions, findings, headline, limitations } from '../suites/report/findings.js';
 import {
-  applicationBusy,
   conditionText,
-  cpusUsed,
   elapsed,
   number,
   percent,

@@ -1,17 +1,10 @@
 import type { Claim } from '../schema/claims.js';
 import type { ClaimResult, ConditionPlace, Figure, Noise, Point, Verdict } from '../schema/results.js';
 import { conditionKey } from '../schema/results.js';
-import { mean } from '../statistics/bootstrap.js';
-import { fitLine } from '../statistics/line.js';
 import type { Conditions } from './comparable.js';
 import { whyNotJudged } from './comparable.js';
-
-interface Measured {
-  readonly value: number;
-  readonly low: number;
-  readonly high: number;
-  readonly level: Figure['level'];
-}
+import { growthOf, slopeOf } from './series.js';
+import type { Measured } from './series.js';
 
 /** The verdict on each claim. Claims on suites that were not run are left out. */
 export function judgeClaims(
@@ -32,7 +25,7 @@ function judge(
   noise: readonly Noise[],
   conditions: Conditions,
 ): ClaimResult {
-  const place = claim.metric === 'slopePerWorker' ? claim.points : claim.point;
+  const place = 'points' in claim ? claim.points : claim.point;
   const workers = [place.workers].flat();
   const found = workers.map((n) => find(points, claim.suite, { ...place, workers: n }));
   const measured = measure(claim, found, points);
@@ -94,6 +87,7 @@ function measure(
   points: readonly Point[],
 ): Measured | string {
   if (claim.metric === 'slopePerWorker') return slopeOf(claim, found);
+  if (claim.metric === 'growthUntilBusy') return growthOf(claim, found);
   if (claim.metric === 'p99RatioToBaseline') return p99RatioOf(found[0], points);
   if ('against' in claim) {
     const key = claim.metric === 'ratioToPoint' ? 'requestsPerSecond' : 'requestsPerSecondPerCpu';
@@ -121,31 +115,6 @@ function quotient(own: Figure | null | undefined, theirs: Figure | null | undefi
     high: own.high / theirs.low,
     level,
   };
-}
-
-function slopeOf(
-  claim: Extract<Claim, { metric: 'slopePerWorker' }>,
-  found: readonly (Point | undefined)[],
-): Measured | string {
-  const ends = found.flatMap((point, index) => {
-    const figure = point?.summary?.ratioToBaseline;
-    const x = claim.points.workers[index];
-    return figure === undefined || figure === null || x === undefined ? [] : [{ x, figure }];
-  });
-  if (ends.length < claim.points.workers.length) return 'no figure for some of its points';
-  const { slope, r2 } = fitLine(ends.map(({ x, figure }) => [x, figure.median]));
-  if (r2 < claim.minR2) {
-    return `no straight line: R² is ${r2.toFixed(3)}, expected at least ${claim.minR2}`;
-  }
-  // The slope is a weighted sum of the points; all of them off by their worst at once is the widest it can be.
-  const centre = mean(ends.map(({ x }) => x));
-  const spread = ends.reduce((sum, { x }) => sum + (x - centre) ** 2, 0);
-  const half = ends.reduce((sum, { x, figure: { low, median, high } }) => {
-    const reach = Math.max(high - median, median - low);
-    return sum + (Math.abs(x - centre) / spread) * reach;
-  }, 0);
-  const level = ends.some(({ figure }) => figure.level === 'none') ? 'none' : 'boot';
-  return { value: slope, low: slope - half, high: slope + half, level };
 }
 
 interface Judgement {
@@ -180,7 +149,7 @@ function verdictOf(
 }
 
 /** PASS when the whole interval is within the tolerance, FAIL when all of it is outside. */
-function judgeInterval(claim: Claim, { low, high, level }: Measured): Judgement {
+function judgeInterval(claim: Claim, { low, high, level, beside }: Measured): Judgement {
   const { direction, published, tolerance } = claim;
   const floor = direction === 'at-most' ? 0 : published * (1 - tolerance);
   const ceiling = direction === 'at-least' ? Infinity : published * (1 + tolerance);
@@ -191,8 +160,9 @@ function judgeInterval(claim: Claim, { low, high, level }: Measured): Judgement 
   }[direction];
   const seen = `${digits(low)} to ${digits(high)}`;
   if (level === 'none') return notComparable(`a single sample has no interval (${digits(low)})`);
-  if (low >= floor && high <= ceiling) return { verdict: 'PASS', reason: `${seen}; needed ${wanted}` };
-  if (high < floor || low > ceiling) return { verdict: 'FAIL', reason: `${seen}; needed ${wanted}` };
+  const reason = `${seen}; needed ${wanted}${beside === undefined ? '' : `; ${beside}`}`;
+  if (low >= floor && high <= ceiling) return { verdict: 'PASS', reason };
+  if (high < floor || low > ceiling) return { verdict: 'FAIL', reason };
   return notComparable(
     `the interval ${seen} lies across the bound (needed ${wanted}): measure with more boots`,
   );

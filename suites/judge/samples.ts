@@ -1,6 +1,6 @@
 import type { Random } from '../plan/random.js';
 import type { RunRecord } from '../run/record.js';
-import type { Figure, Sample } from '../schema/results.js';
+import type { Figure, Point, Sample } from '../schema/results.js';
 import type { Placed } from '../statistics/bootstrap.js';
 import type { Histogram } from '../statistics/histogram.js';
 import { countOf, decodeHistogram, percentile } from '../statistics/histogram.js';
@@ -54,6 +54,18 @@ function sampleOf(record: RunRecord, window: number): Sample {
     outlier: false,
     errors: Object.values(measured.errors).reduce((sum, n) => sum + n, 0),
   };
+}
+
+/** CPUs a point used, on average of its samples; null where nobody counted. */
+export const cpusUsed = (point: Point): number | null => sampleMean(point, 'cpusUsed');
+
+/** How busy a point's application was, on average of its samples, 0 to 1; null where nobody counted. */
+export const applicationBusy = (point: Point): number | null => sampleMean(point, 'applicationBusy');
+
+function sampleMean({ samples }: Point, key: 'cpusUsed' | 'applicationBusy'): number | null {
+  const values = samples.flatMap((sample) => sample[key] ?? []);
+  if (values.length === 0) return null;
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 const perSecond = (requests: number, ns: number): number => (requests * 1e9) / ns;

@@ -1,3 +1,4 @@
+import { applicationBusy } from '../judge/samples.js';
 import type { Figure, Point } from '../schema/results.js';
 
 /** Three significant digits, with thousands apart: `1.06`, `69,800`. */
@@ -60,18 +61,6 @@ export function conditionText({
   const sent = rate === null ? '' : `, ${number(rate)} requests/s sent`;
   const asked = request === undefined ? '' : `${request}, `;
   return `${asked}${connections} connection${connections === 1 ? '' : 's'}, ${bytes(messageBytes)}${sent}`;
-}
-
-/** CPUs a point used, on average of its samples. */
-export const cpusUsed = (point: Point): number | null => sampleMean(point, 'cpusUsed');
-
-/** How busy a point's application was, on average of its samples, 0 to 1. */
-export const applicationBusy = (point: Point): number | null => sampleMean(point, 'applicationBusy');
-
-function sampleMean({ samples }: Point, key: 'cpusUsed' | 'applicationBusy'): number | null {
-  const values = samples.flatMap((sample) => sample[key] ?? []);
-  if (values.length === 0) return null;
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /** A share of time as tables show it. */

@@ -1,3 +1,4 @@
+import { applicationBusy, cpusUsed } from '../judge/samples.js';
 import type { Figure, Point, Results } from '../schema/results.js';
 import type { Chart } from './charts.js';
 import {
@@ -10,16 +11,7 @@ import {
   limitations,
   reproduceCommand,
 } from './findings.js';
-import {
-  applicationBusy,
-  conditionText,
-  cpusUsed,
-  duration,
-  interval,
-  number,
-  percent,
-  showsApplication,
-} from './format.js';
+import { conditionText, duration, interval, number, percent, showsApplication } from './format.js';
 import { style } from './style.js';
 
 /** The whole report as one file that needs nothing else. */

@@ -1,3 +1,4 @@
+import { applicationBusy, cpusUsed } from '../judge/samples.js';
 import type { Point, Results } from '../schema/results.js';
 import {
   conditions,
@@ -9,16 +10,7 @@ import {
   limitations,
   reproduceCommand,
 } from './findings.js';
-import {
-  applicationBusy,
-  conditionText,
-  cpusUsed,
-  duration,
-  number,
-  percent,
-  showsApplication,
-  withInterval,
-} from './format.js';
+import { conditionText, duration, number, percent, showsApplication, withInterval } from './format.js';
 
 /** The report as a CI job's summary. */
 export function markdownReport(results: Results): string {

@@ -11,7 +11,7 @@ export function rowOf(point: Point, claims: readonly Claim[]): Extract<Progress,
       (claim) =>
         claim.kind === 'published' &&
         claim.metric === metric &&
-        claim.metric !== 'slopePerWorker' &&
+        'point' in claim &&
         claim.suite === point.suite &&
         claim.point.server === point.server &&
         claim.point.workers === point.workers &&

@@ -91,20 +91,45 @@ const SlopeClaim = z.strictObject({
   minR2: z.number().min(0).max(1).describe('Share of the variance the line must explain.'),
 });
 
-export const Claim = z.discriminatedUnion('metric', [PointClaim, PairClaim, SlopeClaim]);
+/**
+ * What each further worker adds, as a fraction of what the first number of them carries per worker; the least of the
+ * steps that begin while the application's own thread has time left.
+ */
+const GrowthClaim = z.strictObject({
+  ...Common,
+  metric: z.literal('growthUntilBusy'),
+  points: z.strictObject({
+    ...Condition,
+    workers: z.array(workers).min(2).max(64).describe('Each step from one number to the next is looked at.'),
+  }),
+  busyFrom: z
+    .number()
+    .min(0.5)
+    .max(1)
+    .describe('Share of the time from which on the application is the limit: steps from there do not count.'),
+});
+
+export const Claim = z.discriminatedUnion('metric', [PointClaim, PairClaim, SlopeClaim, GrowthClaim]);
 export type Claim = z.infer<typeof Claim>;
 
 export const ClaimsFile = z
   .strictObject({ $schema: z.string().optional(), claims: z.array(Claim).min(1).max(500) })
   .superRefine(({ claims }, context) => {
     const seen = new Map<string, number>();
-    claims.forEach(({ id }, index) => {
+    claims.forEach((claim, index) => {
+      const { id } = claim;
       const first = seen.get(id);
       if (first !== undefined) {
         const message = `found "${id}" again (it is claims[${first}]), expected an id of its own`;
         context.addIssue({ code: 'custom', path: ['claims', index, 'id'], message });
       }
       seen.set(id, first ?? index);
+      if (!('points' in claim)) return;
+      const { workers: counts } = claim.points;
+      const at = counts.findIndex((count, place) => place > 0 && count <= (counts[place - 1] ?? 0));
+      if (at < 0) return;
+      const message = `found ${counts[at]} after ${counts[at - 1]}, expected numbers of workers that grow`;
+      context.addIssue({ code: 'custom', path: ['claims', index, 'points', 'workers', at], message });
     });
   });
 export type ClaimsFile = z.infer<typeof ClaimsFile>;

@@ -67,8 +67,8 @@ export async function loadClaims(
     }
     const suite = known.get(claim.suite);
     if (suite === undefined) continue;
-    const key = claim.metric === 'slopePerWorker' ? 'points' : 'point';
-    const place = claim.metric === 'slopePerWorker' ? claim.points : claim.point;
+    const key = 'points' in claim ? 'points' : 'point';
+    const place = 'points' in claim ? claim.points : claim.point;
     const check = (path: string, { workers, ...where }: Places): void => {
       const missing = [workers].flat().filter((one) => !measures(suite, { ...where, workers: one }));
       if (missing.length === 0) return;

@@ -51,16 +51,16 @@ it('names points of the suites of Redis and Valkey in their targets, those of th
   const { claims } = await loadClaims(join(suitesDir, 'redis-targets.yaml'));
 
   expect(claims.map(({ id }) => id)).toEqual(
-    [
-      ['inline', '1', '2', '3'],
-      ['threads-1', 'threads-2', 'threads-3'],
-    ].flatMap((kinds) => ['redis', 'valkey'].flatMap((server) => kinds.map((which) => `${server}-${which}`))),
+    [['inline', '1', '2', '3'], ['threads-1', 'threads-2', 'threads-3'], ['growth']].flatMap((kinds) =>
+      ['redis', 'valkey'].flatMap((server) => kinds.map((which) => `${server}-${which}`)),
+    ),
   );
   for (const { suite, name } of suites) {
     expect(suite.baseline).toEqual({ server: name, workers: 1 });
     expect(suite.profiles.quick.points.flatMap(({ servers }) => servers)).toEqual([
       `${name}-inline`,
       `${name}-fastio`,
+      `${name}-polling`,
     ]);
   }
 });
@@ -261,6 +261,22 @@ it.each([
   expect(text).not.toBe(smallClaims);
   expect(failure.message).toMatch(new RegExp(`^${file}:${lineOf(text, at)} `));
   expect(failure.message).toContain(says);
+});
+
+it.each([
+  ['fall', '[1, 2, 2]', 'points.workers[2]: found 2 after 2, expected numbers of workers that grow'],
+  ['are measured in no profile', '[1, 9]', 'found fastio x9'],
+  ['are alone', '[1]', 'points.workers'],
+])('refuses growth over numbers of workers that %s', async (_what, workers, says) => {
+  const suite = await loadSuite(fileWith('small.yaml', smallSuite));
+  const text = smallClaims
+    .replace('ratioToBaseline', 'growthUntilBusy\n    busyFrom: 0.95')
+    .replace('point:', 'points:')
+    .replace('workers: 2', `workers: ${workers}`);
+
+  const loading = loadClaims(fileWith('claims.yaml', text), [suite]);
+
+  await expect(loading).rejects.toThrow(says);
 });
 
 it('refuses two claims of one id', async () => {
