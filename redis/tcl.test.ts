@@ -1,5 +1,5 @@
 import { expect, it, jest } from '@jest/globals';
-import { missing, runTcl, unproven } from '../test/redis/tcl.js';
+import { missing, results, runTcl, unproven } from '../test/redis/tcl.js';
 import { silent } from '../vm/progress.js';
 
 jest.setTimeout(900_000);
@@ -32,3 +32,23 @@ it.each(cases)(
     }
   },
 );
+
+it('takes from the output of two runs the same names, and what failed', () => {
+  const run = (master: number, drawn: number): string =>
+    [
+      `[ok]: PSYNC2: [NEW LAYOUT] Set #${master} as master (3 ms)`,
+      `[ok]: PSYNC2: Set #${master + 1} to replicate from #${master} (12 ms)`,
+      `[ok]: PSYNC2: cluster is consistent after load (x = ${drawn}) (4 ms)`,
+      '[ok]: SET with #1 in its name (1 ms)',
+      '[err]: GET what is not there in tests/unit/some.tcl',
+      'Expected 1 to be equal to 2',
+    ].join('\n');
+
+  const first = results(run(1, 26434), 1);
+
+  expect(first).toEqual(results(run(3, 7269), 1));
+  expect(first.passed).toHaveLength(4);
+  expect(first.passed).toContain('SET with #1 in its name');
+  expect(first.failed).toEqual(['GET what is not there in tests/unit/some.tcl']);
+  expect(results(run(1, 1), 0).passed).toHaveLength(5);
+});
