@@ -172,6 +172,70 @@ it.each(redisServers)(
   900_000,
 );
 
+it.each(redisServers)(
+  '%s keeps a replica in sync under load, through a kill -9 of the master',
+  async (server) => {
+    const { mark } = await vm.kernelTrouble();
+    const workers = 'workers 1 idle-us 100';
+    const load = (protocol: string, requests: number): string =>
+      `bin/load --address 127.0.0.1:7700 --protocol ${protocol} --connections 20 --message-bytes 64 ` +
+      `--requests ${requests} --warmup 0s --timeout 120s --json -`;
+
+    const output = await withServer(
+      server,
+      workers,
+      [
+        'mkdir data/replica',
+        `${server}-server --port 7701 --save '' --dir data/replica --replicaof 127.0.0.1 7700 --enable-debug-command yes ` +
+          `--loadmodule ${place}/modules/fastio-${server}.so ${workers} >replica.log 2>&1 &`,
+        'replica=$!',
+        `ask() { ${server}-cli -p 7701 "$@"; }`,
+        'follows() { until ask info replication 2>&1 | grep -q master_link_status:up; do kill -0 $replica; sleep 0.1; done; }',
+        'same() {',
+        '  until [ "$(cli debug digest)" = "$(ask debug digest)" ]; do kill -0 $pid; sleep 0.1; done',
+        '  echo "master $(cli debug digest) replica $(ask debug digest)"',
+        '}',
+        'follows',
+        `${load('mixed', 1_000_000)} >cut.json 2>&1 &`,
+        'load=$!',
+        'asked() { ask info stats | sed -n "s/total_commands_processed:\\([0-9]*\\).*/\\1/p"; }',
+        'until [ "$(asked)" -gt 1000 ]; do kill -0 $load; done',
+        'kill -9 $pid',
+        '! wait $load',
+        'wait $pid 2>/dev/null || true',
+        'start',
+        'until cli ping 2>/dev/null | grep PONG; do kill -0 $pid; done',
+        'follows',
+        'same',
+        `${load('set', 2_000)} | grep -o '"ok":[a-z]*'`,
+        'same',
+        'cli info fastio',
+        'ask info fastio',
+        'kill -9 $pid',
+        'ask replicaof no one',
+        'ask set promoted yes',
+        'ask shutdown nosave',
+        'wait $replica',
+        'cat replica.log',
+        'start',
+      ].join('\n'),
+      {
+        args: '--appendonly yes --appendfsync always --enable-debug-command yes --repl-diskless-sync-delay 0',
+      },
+    );
+
+    expect(output.match(/^master ([0-9a-f]{40}) replica \1$/gm)).toHaveLength(2);
+    expect(output).not.toMatch(/^master 0{40}/m);
+    expect(output.match(/"ok":true/g)).toHaveLength(1);
+    expect(output.match(/fastio_backend:kernel/g)).toHaveLength(2);
+    expect(
+      output.match(/FastIO: (\d+) accepted, \1 on rings, 0 detached, 0 plain, 0 turned away/g),
+    ).toHaveLength(2);
+    await expectQuietKernel(vm, mark);
+  },
+  900_000,
+);
+
 it('serves 10,000 connections through the kernel module', async () => {
   const { mark } = await vm.kernelTrouble();
 
