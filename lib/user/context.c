@@ -34,12 +34,28 @@ static size_t ring_bytes(const struct user_context *context)
 	return (bytes + FASTIO_LINE_BYTES - 1) & ~(size_t)(FASTIO_LINE_BYTES - 1);
 }
 
+/* The buffers of all wq threads. */
+static size_t wq_buffer_bytes(const struct user_context *context)
+{
+	return context->priv->params.wq_workers * (size_t)USER_COPY_BYTES;
+}
+
+/*
+ * Large tables are not taken from the program's allocator: they stand for memory of the kernel, and a server that
+ * watches how fragmented its heap is would count them. Returns NULL without memory.
+ */
 static void *map(size_t bytes, int flags)
 {
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+	void *memory = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 
 	return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void unmap(void *memory, size_t bytes)
+{
+	if (memory)
+		munmap(memory, bytes ? bytes : 1);
 }
 
 static int watch(int epoll_fd, int fd, uint64_t data)
@@ -75,8 +91,8 @@ static int make_ring(struct user_ring *ring, struct fastio_queue *queue, char *m
 	queue->ring = ring->head;
 	queue->sqes = ring->sqes;
 	queue->cqes = ring->cqes;
-	ring->reqs = calloc(ring->cq_entries, sizeof(*ring->reqs));
-	ring->timers = calloc(ring->cq_entries, sizeof(struct user_req *));
+	ring->reqs = map(ring->cq_entries * sizeof(*ring->reqs), 0);
+	ring->timers = map(ring->cq_entries * sizeof(struct user_req *), 0);
 	ring->files = map(ring->nr_files * sizeof(*ring->files), MAP_NORESERVE);
 	if (!ring->reqs || !ring->timers || !ring->files)
 		return -ENOMEM;
@@ -134,20 +150,19 @@ static void user_free(struct fastio_private *priv, bool forked)
 		close_if_open(ring->epoll_fd);
 		close_if_open(ring->event_fd);
 		close_if_open(ring->timer_fd);
-		if (ring->files)
-			munmap(ring->files, ring->nr_files * sizeof(*ring->files));
-		free(ring->timers);
-		free(ring->reqs);
+		unmap(ring->files, ring->nr_files * sizeof(*ring->files));
+		unmap(ring->timers, ring->cq_entries * sizeof(struct user_req *));
+		unmap(ring->reqs, ring->cq_entries * sizeof(*ring->reqs));
 	}
 	if (context->poll_fd != context->done_fd)
 		close_if_open(context->poll_fd);
 	close_if_open(context->done_fd);
 	close_if_open(context->stop_fd);
 	/* A child has no rings, and may have something of its own at the address. */
-	if (context->memory && !forked)
-		munmap(context->memory, context->memory_bytes);
-	free(context->wq_buffer);
-	free(context->slot_owner);
+	if (!forked)
+		unmap(context->memory, context->memory_bytes);
+	unmap(context->wq_buffer, wq_buffer_bytes(context));
+	unmap(context->slot_owner, context->max_slots * sizeof(*context->slot_owner));
 	free(context->rings);
 	free(context);
 }
@@ -189,8 +204,8 @@ static int make(struct user_context *context)
 	size_t bytes = ring_bytes(context);
 	int ret = 0;
 
-	context->slot_owner = calloc(context->max_slots, sizeof(*context->slot_owner));
-	context->wq_buffer = calloc(priv->params.wq_workers + 1, USER_COPY_BYTES);
+	context->slot_owner = map(context->max_slots * sizeof(*context->slot_owner), 0);
+	context->wq_buffer = map(wq_buffer_bytes(context), 0);
 	context->memory_bytes = bytes * context->nr_rings;
 	context->memory = map(context->memory_bytes, 0);
 	if (!context->rings || !context->slot_owner || !context->wq_buffer || !context->memory)
