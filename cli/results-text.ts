@@ -1,12 +1,6 @@
 import { applicationBusy, cpusUsed } from '../suites/judge/samples.js';
 import { conditions, findings, headline, limitations } from '../suites/report/findings.js';
-import {
-  conditionText,
-  elapsed,
-  number,
-  percent,
-  showsApplication,
-} from '../suites/report/format.js';
+import { conditionText, elapsed, number, percent, showsApplication } from '../suites/report/format.js';
 import type { ClaimResult, Figure, Point, Results, Verdict } from '../suites/schema/results.js';
 import { conditionKey } from '../suites/schema/results.js';
 

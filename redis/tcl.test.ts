@@ -1,4 +1,5 @@
 import { expect, it, jest } from '@jest/globals';
+import { passList, passTable } from '../test/redis/records.js';
 import { missing, results, runTcl, unproven } from '../test/redis/tcl.js';
 import { silent } from '../vm/progress.js';
 
@@ -52,4 +53,41 @@ it('takes from the output of two runs the same names, and what failed', () => {
   expect(first.passed).toContain('SET with #1 in its name');
   expect(first.failed).toEqual(['GET what is not there in tests/unit/some.tcl']);
   expect(results(run(1, 1), 0).passed).toHaveLength(6);
+});
+
+it('lists tests by what each variant made of them, and leaves out variants that were not run', () => {
+  const used = { servers: 1, accepted: 3, attached: 2, detached: 1, plain: 1, turnedAway: 0 };
+  const result = { passed: ['GET', 'SET'], later: [], lost: [], failed: [], used };
+  const records = [
+    {
+      server: 'redis' as const,
+      file: 'unit/some',
+      results: {
+        stock: { ...result, failed: ['DEL in tests/unit/some.tcl'] },
+        workers: { ...result, passed: ['GET'], later: ['SET'] },
+        absent: { ...result, passed: ['SET'], lost: ['GET'] },
+      },
+    },
+    { server: 'redis' as const, file: 'unit/other', results: { stock: result } },
+  ];
+
+  expect(passList('redis', records).split('\n')).toEqual([
+    'Tests of redis that pass: S stock, W workers, A absent.',
+    'In small letters: not at the first attempt. Minus: never. Dot: not run.',
+    '',
+    'unit/some: connections W 2 on rings, A 1 plain',
+    '  SW- GET',
+    '  SwA SET',
+    '  not even by the stock server: DEL in tests/unit/some.tcl',
+    '',
+    'unit/other',
+    '  S.. GET',
+    '  S.. SET',
+    '',
+  ]);
+  expect(passTable(records).split('\n').slice(2)).toEqual([
+    '| `unit/some` | 2 | 2 | 1 |',
+    '| `unit/other` | 2 | - | - |',
+    '| all | 4 of 4 | 2 of 2 | 1 of 2 |',
+  ]);
 });

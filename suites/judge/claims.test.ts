@@ -1,4 +1,5 @@
 import { expect, it } from '@jest/globals';
+import { figure, pointOf } from '../../test/suites/points.js';
 import type { Claim } from '../schema/claims.js';
 import type { Figure, Point } from '../schema/results.js';
 import { judgeClaims } from './claims.js';
@@ -22,48 +23,8 @@ const metal: Conditions = {
   hostCpus: 32,
 };
 
-const figure = (median: number, half = 0.01, level: Figure['level'] = 'boot'): Figure => ({
-  median,
-  low: median - half,
-  high: median + half,
-  n: level === 'none' ? 1 : 5,
-  level,
-});
-
-function point(workers: number, ratio: Figure, changes: Partial<Point> = {}): Point {
-  return {
-    id: `echo/fastio/w${workers}/c25/b64`,
-    suite: 'echo',
-    server: 'fastio',
-    title: 'FastIO',
-    workers,
-    connections: 25,
-    messageBytes: 64,
-    rate: null,
-    loop: 'closed',
-    clock: 'virtual',
-    accel: 'tcg',
-    baseline: false,
-    serverCpus: workers + 1,
-    loadThreads: 8,
-    status: 'ok',
-    reasons: [],
-    comparable: true,
-    samples: [],
-    summary: {
-      requestsPerSecond: figure(100_000 * workers, 500),
-      requestsPerSecondPerCpu: null,
-      ratioToBaseline: ratio,
-      perCpuRatioToBaseline: null,
-      p50Ns: null,
-      p99Ns: null,
-      p999Ns: null,
-      instructionsPerRequest: null,
-    },
-    errors: 0,
-    ...changes,
-  };
-}
+const point = (workers: number, ratioToBaseline: Figure, changes: Partial<Point> = {}): Point =>
+  pointOf(workers, figure(100_000 * workers, 500), changes, { ratioToBaseline });
 
 const common = {
   kind: 'published' as const,

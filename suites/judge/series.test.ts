@@ -1,7 +1,7 @@
 import { expect, it } from '@jest/globals';
+import { figure, pointOf } from '../../test/suites/points.js';
 import type { Claim } from '../schema/claims.js';
-import type { Point, Sample } from '../schema/results.js';
-import type { ClaimResult } from '../schema/results.js';
+import type { ClaimResult, Point, Sample } from '../schema/results.js';
 import { judgeClaims } from './claims.js';
 import type { Conditions } from './comparable.js';
 
@@ -50,40 +50,13 @@ const sample: Sample = {
   errors: 0,
 };
 
-function point(workers: number, requestsPerSecond: number, applicationBusy: number | null): Point {
-  const carried = { low: requestsPerSecond - 100, median: requestsPerSecond, high: requestsPerSecond + 100 };
-  return {
-    id: `redis/redis/w${workers}/c50/b64`,
+const point = (workers: number, requestsPerSecond: number, applicationBusy: number | null): Point =>
+  pointOf(workers, figure(requestsPerSecond, 100), {
     suite: 'redis',
     server: 'redis',
-    title: 'Redis',
-    workers,
     connections: 50,
-    messageBytes: 64,
-    rate: null,
-    loop: 'closed',
-    clock: 'virtual',
-    accel: 'tcg',
-    baseline: false,
-    serverCpus: workers + 1,
-    loadThreads: 8,
-    status: 'ok',
-    reasons: [],
-    comparable: true,
     samples: [{ ...sample, applicationBusy }],
-    summary: {
-      requestsPerSecond: { ...carried, n: 3, level: 'boot' },
-      requestsPerSecondPerCpu: null,
-      ratioToBaseline: null,
-      perCpuRatioToBaseline: null,
-      p50Ns: null,
-      p99Ns: null,
-      p999Ns: null,
-      instructionsPerRequest: null,
-    },
-    errors: 0,
-  };
-}
+  });
 
 /** The verdict on points of one, two and four workers, the application busy for such shares of the time. */
 function judge(

@@ -51,9 +51,14 @@ export async function writeRecord(directory: string, record: FileRecord): Promis
 
 const letterOf = (variant: Variant): string => variant.slice(0, 1).toUpperCase();
 
+/** The variants that some file was run with. */
+const variantsOf = (records: readonly FileRecord[]): readonly Variant[] =>
+  variantNames.filter((variant) => records.some(({ results }) => results[variant] !== undefined));
+
 /** Every test by file, with a letter for each variant that passes it as often as the stock server. */
 export function passList(server: RedisServer, records: readonly FileRecord[]): string {
-  const legend = variantNames.map((variant) => `${letterOf(variant)} ${variant}`).join(', ');
+  const variants = variantsOf(records);
+  const legend = variants.map((variant) => `${letterOf(variant)} ${variant}`).join(', ');
   const head = [
     `Tests of ${server} that pass: ${legend}.`,
     'In small letters: not at the first attempt. Minus: never. Dot: not run.',
@@ -63,7 +68,7 @@ export function passList(server: RedisServer, records: readonly FileRecord[]): s
     return [
       '',
       `${file}${connections(results)}`,
-      ...names.map((name) => `  ${marks(results, name)} ${name}`),
+      ...names.map((name) => `  ${marks(results, variants, name)} ${name}`),
       ...(results.stock?.failed ?? []).map((text) => `  not even by the stock server: ${text}`),
     ];
   });
@@ -80,8 +85,8 @@ function connections(results: FileRecord['results']): string {
   return went.length === 0 ? '' : `: connections ${went.join(', ')}`;
 }
 
-function marks(results: FileRecord['results'], name: string): string {
-  return variantNames
+function marks(results: FileRecord['results'], variants: readonly Variant[], name: string): string {
+  return variants
     .map((variant) => {
       const result = results[variant];
       if (result === undefined) return '.';
@@ -96,6 +101,7 @@ function marks(results: FileRecord['results'], name: string): string {
  * how many in the files that were run with it.
  */
 export function passTable(records: readonly FileRecord[]): string {
+  const variants = variantsOf(records);
   const expected = (record: FileRecord): number => record.results.stock?.passed.length ?? 0;
   const ran = (variant: Variant): readonly FileRecord[] =>
     records.filter(({ results }) => results[variant] !== undefined);
@@ -104,15 +110,15 @@ export function passTable(records: readonly FileRecord[]): string {
   const sum = (numbers: readonly number[]): number => numbers.reduce((all, one) => all + one, 0);
   const rows = records.map((record) => [
     `\`${record.file}\``,
-    ...variantNames.map((variant) =>
+    ...variants.map((variant) =>
       record.results[variant] === undefined ? '-' : String(count(record, variant)),
     ),
   ]);
-  const sums = variantNames.map((variant) => {
+  const sums = variants.map((variant) => {
     const passed = sum(ran(variant).map((record) => count(record, variant)));
     return `${passed} of ${sum(ran(variant).map(expected))}`;
   });
-  const columns = ['file', ...variantNames];
+  const columns = ['file', ...variants];
   const table = [
     columns,
     columns.map((_, index) => (index === 0 ? '---' : '--:')),
