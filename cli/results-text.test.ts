@@ -25,6 +25,13 @@ it('sets figures beside the published ones, with a verdict on each claim', () =>
   expect(text).toContain('20 of 20 server starts');
 });
 
+it('has no columns for what was published where nothing was', () => {
+  const text = resultsText({ ...results, claims: [] }, (_, plain) => plain);
+
+  expect(text).toMatch(/^ +requests\/s +ratio +CPUs/m);
+  expect(resultsText(results, (_, plain) => plain)).toMatch(/^ +requests\/s +ratio +published +CPUs/m);
+});
+
 it('colours verdicts and nothing else of a claim', () => {
   const text = resultsText(results, (sgr, plain) => `<${sgr}>${plain}</>`);
 

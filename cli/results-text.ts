@@ -48,9 +48,10 @@ export function resultsText(results: Results, paint: Paint): string {
   const { clock, claims } = results;
   const how =
     clock.name === 'virtual' ? `virtual time, modelled (${clock.description ?? ''})` : 'wall-clock time';
+  const idWidth = Math.max(0, ...claims.map(({ id }) => id.length));
   const parts = [
     ...conditions(results.points).map((points) => tableText(points, claims, paint)),
-    claims.map((claim) => claimText(claim, paint)).join('\n'),
+    claims.map((claim) => claimText(claim, idWidth, paint)).join('\n'),
     `${paint('1', headline(results))}\n${findings(results)
       .map((line) => `- ${line}`)
       .join('\n')}`,
@@ -63,10 +64,13 @@ export function resultsText(results: Results, paint: Paint): string {
 function tableText(points: readonly Point[], claims: readonly ClaimResult[], paint: Paint): string {
   const [first] = points;
   if (first === undefined) return '';
-  const columns = allColumns.flatMap((column) =>
-    column.title === 'CPUs' && showsApplication(points) ? [column, applicationColumn] : [column],
-  );
-  const rows = points.map((point) => columns.map(({ cell }) => cell(point, publishedFor(point, claims))));
+  const cellOf = ({ cell }: Column, point: Point): string => cell(point, publishedFor(point, claims));
+  const columns = allColumns
+    .filter((column) => points.some((point) => cellOf(column, point) !== ''))
+    .flatMap((column) =>
+      column.title === 'CPUs' && showsApplication(points) ? [column, applicationColumn] : [column],
+    );
+  const rows = points.map((point) => columns.map((column) => cellOf(column, point)));
   const widths = columns.map(({ title }, at) =>
     Math.max(title.length, ...rows.map((cells) => cells[at]?.length ?? 0)),
   );
@@ -98,13 +102,17 @@ function publishedFor(point: Point, claims: readonly ClaimResult[]): Published {
   return { rps: find('requestsPerSecond'), ratio: find('ratioToBaseline') };
 }
 
-function claimText({ id, title, measured, low, high, verdict, reason }: ClaimResult, paint: Paint): string {
+function claimText(
+  { id, title, measured, low, high, verdict, reason }: ClaimResult,
+  idWidth: number,
+  paint: Paint,
+): string {
   const found =
     measured === null || low === null || high === null
       ? reason
       : `measured ${number(measured)} (${number(low)} to ${number(high)})`;
   const why = verdict === 'NOT COMPARABLE' && measured !== null ? `; ${reason}` : '';
-  return `${paint(verdictColours[verdict], verdict.padEnd(14))}  ${id.padEnd(14)}  ${title}: ${found}${why}`;
+  return `${paint(verdictColours[verdict], verdict.padEnd(14))}  ${id.padEnd(idWidth)}  ${title}: ${found}${why}`;
 }
 
 function runText({ progress, host, seed }: Results): string {
