@@ -1,19 +1,11 @@
 import { expect, it } from '@jest/globals';
-import { figure, pointOf } from '../../test/suites/points.js';
+import { figure, pointOf, virtual } from '../../test/suites/points.js';
 import type { Claim } from '../schema/claims.js';
 import type { Figure, Point } from '../schema/results.js';
 import { judgeClaims } from './claims.js';
 import type { Conditions } from './comparable.js';
 import { incomparableReasons } from './comparable.js';
 
-const virtual: Conditions = {
-  clock: 'virtual',
-  accel: 'tcg',
-  costProfile: 'neoverse-n1',
-  cpuModel: 'Some CPU',
-  hostCpus: 2,
-  guestCpus: 16,
-};
 const metal: Conditions = {
   ...virtual,
   clock: 'wall',

@@ -1,18 +1,8 @@
 import { expect, it } from '@jest/globals';
-import { figure, pointOf } from '../../test/suites/points.js';
+import { figure, pointOf, virtual } from '../../test/suites/points.js';
 import type { Claim } from '../schema/claims.js';
 import type { ClaimResult, Point, Sample } from '../schema/results.js';
 import { judgeClaims } from './claims.js';
-import type { Conditions } from './comparable.js';
-
-const conditions: Conditions = {
-  clock: 'virtual',
-  accel: 'tcg',
-  costProfile: 'neoverse-n1',
-  cpuModel: 'Some CPU',
-  hostCpus: 2,
-  guestCpus: 16,
-};
 
 const growth: Claim = {
   kind: 'published',
@@ -64,7 +54,7 @@ function judge(
   [a, b, c]: readonly [number | null, number | null, number | null],
 ): ClaimResult | undefined {
   const points = [point(1, one, a), point(2, two, b), point(4, four, c)];
-  return judgeClaims([growth], points, [], conditions)[0];
+  return judgeClaims([growth], points, [], virtual)[0];
 }
 
 it('takes the step that adds least, per worker, and says how busy the application was', () => {

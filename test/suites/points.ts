@@ -1,4 +1,15 @@
+import type { Conditions } from '../../suites/judge/comparable.js';
 import type { Figure, Point } from '../../suites/schema/results.js';
+
+/** Virtual time on a host that no figure depends on. */
+export const virtual: Conditions = {
+  clock: 'virtual',
+  accel: 'tcg',
+  costProfile: 'neoverse-n1',
+  cpuModel: 'Some CPU',
+  hostCpus: 2,
+  guestCpus: 16,
+};
 
 /** A figure over five boots, or one without an interval. */
 export const figure = (median: number, half = 0.01, level: Figure['level'] = 'boot'): Figure => ({
