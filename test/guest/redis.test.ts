@@ -189,6 +189,7 @@ it.each(redisServers)(
         `${server}-server --port 7701 --save '' --dir data/replica --replicaof 127.0.0.1 7700 --enable-debug-command yes ` +
           `--loadmodule ${place}/modules/fastio-${server}.so ${workers} >replica.log 2>&1 &`,
         'replica=$!',
+        "trap 'kill -9 $pid $replica 2>/dev/null; tail -n 20 *.log' EXIT",
         `ask() { ${server}-cli -p 7701 "$@"; }`,
         'follows() { until ask info replication 2>&1 | grep -q master_link_status:up; do kill -0 $replica; sleep 0.1; done; }',
         'same() {',
